@@ -1,0 +1,1 @@
+"""The model: configuration, processor, packed engine, adapters, losses, checkpoint format."""

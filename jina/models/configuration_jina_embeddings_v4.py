@@ -1,0 +1,54 @@
+"""Configuration of Jina Embeddings V4: Qwen2.5-VL's own fields and the six that Jina adds.
+
+The official `config.json` names no `model_type` and points at remote code, so `AutoConfig` refuses
+it. Reading it as a `JinaEmbeddingsV4Config` needs neither; the file itself is never rewritten,
+because transformers 5 writes a form that the official code can't read.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import Qwen2_5_VLConfig
+
+TASK_NAMES = ("retrieval", "text-matching", "code")
+
+
+@strict
+class JinaEmbeddingsV4Config(Qwen2_5_VLConfig):
+    """Qwen2.5-VL configuration plus Jina's fields.
+
+    Attributes:
+        task_names: one LoRA adapter each.
+        matryoshka_dims: lengths to which a single vector may be cut.
+        truncate_dim: length used when the caller names none; `None` keeps the whole vector.
+        multi_vector_projector_dim: length of a token vector.
+        single_vector_pool_strategy: stored by the official code and never read by it.
+    """
+
+    model_type = "jina_embeddings_v4"
+    task_names: list[str] | tuple[str, ...] = TASK_NAMES
+    matryoshka_dims: list[int] | tuple[int, ...] = (128, 256, 512, 1024, 2048)
+    truncate_dim: int | None = None
+    single_vector_pool_strategy: str = "mean"
+    multi_vector_projector_dim: int = 128
+    pretrained_peft_model_name_or_path: str | None = None
+    verbosity: int = 1
+
+
+def config_from_dict(values: dict[str, Any]) -> JinaEmbeddingsV4Config:
+    """Build the configuration from the contents of an official `config.json`.
+
+    Left out: `auto_map` (remote code), the stored attention implementation, which is chosen for the
+    machine at hand instead, and the flat copy of the rotary settings, kept there for old loaders.
+    """
+    left_out = {"auto_map", "_attn_implementation", "model_type"}
+    if "text_config" in values:
+        left_out |= {"rope_scaling", "rope_theta"}
+    return JinaEmbeddingsV4Config(**{k: v for k, v in values.items() if k not in left_out})
+
+
+def read_config(folder: Path) -> JinaEmbeddingsV4Config:
+    """Read `config.json` of a checkpoint folder."""
+    return config_from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))

@@ -1,0 +1,213 @@
+"""Inference: texts and images in, vectors out, in the caller's order.
+
+Work is ordered by length and embedded in batches of similar size; results leave the GPU as they
+are made. The signatures are the official ones, with the official meaning.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm.auto import tqdm
+
+from jina.data.image_loading import image_size, load_image
+from jina.models.packing import TokenSequence, pack
+from jina.models.processing_jina_embeddings_v4 import (
+    MAX_TEXT_TOKENS,
+    PROMPTS,
+    JinaEmbeddingsV4Processor,
+    prompt_for,
+)
+
+LONG_JOB = 16  # batches from which a progress bar is shown
+
+
+class Encoder:
+    """The `encode_*` methods of the model; the model supplies the engine they run on."""
+
+    processor: JinaEmbeddingsV4Processor
+
+    def encode_text(
+        self,
+        texts: str | Sequence[str],
+        task: str | None = None,
+        max_length: int = MAX_TEXT_TOKENS,
+        batch_size: int = 8,
+        return_multivector: bool = False,
+        return_numpy: bool = False,
+        truncate_dim: int | None = None,
+        prompt_name: str | None = None,
+    ) -> Any:
+        """Embed texts.
+
+        Args:
+            texts: one text or several.
+            task: adapter to use; `model.task` if `None`.
+            max_length: tokens beyond this are cut, the prompt counted; at most 32768.
+            batch_size: texts of one forward pass; they are grouped by length.
+            return_multivector: one vector a token instead of one a text.
+            return_numpy: numpy arrays instead of tensors.
+            truncate_dim: length of a single vector, one of `config.matryoshka_dims`.
+            prompt_name: `query` (the default) or `passage`; always `query` for text matching.
+
+        Returns:
+            For one text its vector (D,) or token vectors (L, D). For a list, a list of these in the
+            caller's order; with `return_numpy` one (N, D) array, or a list of arrays (L, D) of
+            token vectors. All float32, on the CPU.
+
+        Raises:
+            ValueError: an unknown task, prompt or dimension.
+        """
+        task = self._known_task(task or self.task)
+        prompt_name = prompt_name or "query"
+        if prompt_name not in PROMPTS:
+            raise ValueError(
+                f"prompt_name: unknown; got {prompt_name!r}; use {' or '.join(PROMPTS)}"
+            )
+        prompt, limit = prompt_for(task, prompt_name), min(max_length, MAX_TEXT_TOKENS)
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        sequences = [
+            self.processor.text_sequence(text, prompt=prompt, max_length=limit) for text in listed
+        ]
+        vectors = self._encode(
+            sequences, [len(s) for s in sequences], lambda s: s,
+            task=task, batch_size=batch_size, multi=return_multivector, truncate_dim=truncate_dim,
+        )  # fmt: skip
+        return _as_asked(vectors, isinstance(texts, str), return_numpy, return_multivector)
+
+    def encode_image(
+        self,
+        images: Any,
+        task: str | None = None,
+        batch_size: int = 8,
+        return_multivector: bool = False,
+        return_numpy: bool = False,
+        truncate_dim: int | None = None,
+        max_pixels: int | None = None,
+    ) -> Any:
+        """Embed images.
+
+        Args:
+            images: a PIL image or local path, or several.
+            task: adapter to use; `model.task` if `None`.
+            batch_size: images of one forward pass; they are grouped by size.
+            return_multivector: one vector a token instead of one an image.
+            return_numpy: numpy arrays instead of tensors.
+            truncate_dim: length of a single vector, one of `config.matryoshka_dims`.
+            max_pixels: shrink larger images to this area, in this call only.
+
+        Returns:
+            As `encode_text`.
+
+        Raises:
+            ValueError: an unknown task or dimension.
+            ImageError: an image that can't be read; URLs are refused.
+        """
+        task = self._known_task(task or self.task)
+        processor = self.processor.with_image_settings(max_pixels=max_pixels)
+        is_one = isinstance(images, (str, Path, Image.Image))
+        listed = [images] if is_one else list(images)
+        vectors = self._encode(
+            listed,
+            [processor.image_settings.token_count(*image_size(image)) for image in listed],
+            lambda image: processor.image_sequence(load_image(image)),
+            task=task, batch_size=batch_size, multi=return_multivector, truncate_dim=truncate_dim,
+        )  # fmt: skip
+        return _as_asked(vectors, is_one, return_numpy, return_multivector)
+
+    def get_single_vector_embeddings(
+        self,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Any] | None = None,
+        task_label: str = "retrieval",
+        prompt_name: str = "query",
+        truncate_dim: int | None = None,
+    ) -> Tensor:
+        """Embed texts or images, one vector each: (N, D) float32, on the CPU."""
+        return torch.stack(
+            self._embed_either(texts, images, task_label, prompt_name, truncate_dim=truncate_dim)
+        )
+
+    def get_multi_vector_embeddings(
+        self,
+        texts: Sequence[str] | None = None,
+        images: Sequence[Any] | None = None,
+        task_label: str = "retrieval",
+        prompt_name: str = "query",
+    ) -> list[Tensor]:
+        """Embed texts or images, one vector a token: N tensors (L, D) float32, on the CPU."""
+        return self._embed_either(texts, images, task_label, prompt_name, return_multivector=True)
+
+    def _embed_either(
+        self,
+        texts: Sequence[str] | None,
+        images: Sequence[Any] | None,
+        task: str,
+        prompt_name: str,
+        **options: Any,
+    ) -> list[Tensor]:
+        if (texts is None) == (images is None):
+            raise ValueError("texts, images: give one of the two")
+        if texts is not None:
+            listed = [texts] if isinstance(texts, str) else texts
+            return self.encode_text(listed, task, prompt_name=prompt_name, **options)
+        listed = [images] if isinstance(images, (str, Path, Image.Image)) else images
+        return self.encode_image(listed, task, **options)
+
+    def _encode(
+        self,
+        items: Sequence[Any],
+        lengths: Sequence[int],
+        to_sequence: Callable[[Any], TokenSequence],
+        *,
+        task: str,
+        batch_size: int,
+        multi: bool,
+        truncate_dim: int | None,
+    ) -> list[Tensor]:
+        """Embed items longest first, so that a batch is even and too large a job fails at once."""
+        dim = self.config.truncate_dim if truncate_dim is None else truncate_dim
+        if dim is not None and dim not in self.config.matryoshka_dims:
+            raise ValueError(
+                f"truncate_dim: not a Matryoshka dimension; got {dim}; "
+                f"use one of {list(self.config.matryoshka_dims)}"
+            )
+        order = sorted(range(len(items)), key=lambda i: -lengths[i])
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        vectors: dict[int, Tensor] = {}
+        with self._inference(), tqdm(total=len(items), disable=len(batches) < LONG_JOB) as bar:
+            for chosen in batches:
+                batch = pack([to_sequence(items[i]) for i in chosen]).to(self.device)
+                states = self.hidden_states(batch, task)
+                if multi:
+                    found = self.multi_vectors(states).cpu().split(batch.lengths)
+                else:
+                    found = self.single_vectors(states, batch)
+                    found = normalize(found[:, :dim], dim=-1).cpu() if dim else found.cpu()
+                vectors |= zip(chosen, found, strict=True)
+                bar.update(len(chosen))
+        return [vectors[i] for i in range(len(items))]
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(was_training)
+
+
+def _as_asked(vectors: list[Tensor], is_one: bool, as_numpy: bool, multi: bool) -> Any:
+    """Return one result for one input, and a list or an array for several."""
+    if as_numpy:
+        arrays = [vector.numpy() for vector in vectors]
+        return arrays[0] if is_one else arrays if multi else np.stack(arrays)
+    return vectors[0] if is_one else vectors

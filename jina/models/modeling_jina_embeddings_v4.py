@@ -1,0 +1,390 @@
+"""Jina Embeddings V4 on stock parts: Qwen2.5-VL, one linear projector, three PEFT adapters.
+
+    PackedBatch ─ token embeddings + vision features ─ decoder with the task's adapter ─► (T, H)
+        ├─ mean over each pooled span, normalised ─► single vectors (N, H)
+        └─ projector, normalised ─────────────────► multi vectors (T, 128)
+
+There is one engine, without padding. `forward` takes the official padded inputs and unpads them at
+the door; training and `encode_*` pack from the start. The frozen vision tower runs under `no_grad`,
+and no `lm_head` exists.
+
+Shapes: N sequences, L longest of them, T tokens of the batch, H hidden size, D vector size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from transformers import Qwen2_5_VLModel
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLPreTrainedModel,
+    Qwen2_5_VLRotaryEmbedding,
+    Qwen2_5_VLVisionRotaryEmbedding,
+)
+from transformers.utils import ModelOutput, is_flash_attn_2_available
+
+from jina.models.adapters import (
+    OFFICIAL_PREFIX,
+    AdapterSettings,
+    activate_adapter,
+    adapter_parameters,
+    add_adapter,
+    replace_adapter,
+    round_to,
+    set_dropout,
+)
+from jina.models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    current_name,
+    official_name,
+    read_tensors,
+    save_checkpoint,
+)
+from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config, read_config
+from jina.models.encoding import Encoder
+from jina.models.packing import PACKED_SDPA, PackedBatch, attention_arguments, pack
+from jina.models.padding import repad, unpad
+from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+
+__all__ = ["JinaEmbeddingsV4Model", "JinaEmbeddingsV4ModelOutput", "JinaEmbeddingsV4Processor"]
+
+FLASH = "flash_attention_2"
+
+
+@dataclass
+class JinaEmbeddingsV4ModelOutput(ModelOutput):
+    """The official output record.
+
+    Attributes:
+        vlm_last_hidden_states: (N, L, H) decoder output, zero on padding; only on request.
+        single_vec_emb: (N, H) float32, of length 1.
+        multi_vec_emb: (N, L, D) float32, each row of length 1, zero on padding.
+    """
+
+    vlm_last_hidden_states: Tensor | None = None
+    single_vec_emb: Tensor | None = None
+    multi_vec_emb: Tensor | None = None
+
+
+class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
+    """Jina Embeddings V4 with its adapters, for training and inference.
+
+    Attributes:
+        processor: tokenizer and image settings of the checkpoint.
+        checkpoint: the folder the weights came from, whose files a save carries over.
+        adapter_settings: rank, alpha and dropout of each task's adapter.
+        trained_task: the adapter that takes gradients, `None` for inference.
+    """
+
+    config_class = JinaEmbeddingsV4Config
+
+    def __init__(self, config: JinaEmbeddingsV4Config) -> None:
+        super().__init__(config)
+        self.model = Qwen2_5_VLModel(config)
+        self.multi_vector_projector = nn.Linear(
+            config.text_config.hidden_size, config.multi_vector_projector_dim
+        )
+        self.processor: JinaEmbeddingsV4Processor | None = None
+        self.checkpoint: Checkpoint | None = None
+        self.adapter_settings: dict[str, AdapterSettings] = {}
+        self.trained_task: str | None = None
+        self._task: str | None = None
+        self._active_task: str | None = None
+
+    # ---- loading and saving ----------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        dtype: str | torch.dtype = "auto",
+        attn_implementation: str = "auto",
+        device: str | torch.device | None = None,
+    ) -> "JinaEmbeddingsV4Model":
+        """Read a local folder in the official layout; never the network, remote code or pickle.
+
+        Args:
+            path: the folder, with old or new tensor names, one weight file or several.
+            dtype: type of the base weights; `auto` is the type named in `config.json`. Adapters are
+                held in float32 at least.
+            attn_implementation: `packed_sdpa`, `flash_attention_2`, or `auto`: flash attention on a
+                GPU that has it and a 16-bit model, `packed_sdpa` otherwise.
+            device: where the model goes; `None` is the GPU if there is one.
+
+        Raises:
+            CheckpointError: the folder isn't a sound Jina V4 checkpoint.
+        """
+        checkpoint = Checkpoint.open(path)
+        config = read_config(checkpoint.path)
+        dtype = config.dtype or torch.float32 if dtype == "auto" else _as_dtype(dtype)
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        config.dtype = dtype
+        _set_attention(config, attn_implementation, device, dtype)
+        with torch.device("meta"):
+            model = cls(config)
+        model._load_base(checkpoint, device, dtype)
+        for task in config.task_names:
+            model._inject(task, checkpoint.adapter_settings)
+        model.load_adapters(checkpoint.adapter_file)
+        model.checkpoint = checkpoint
+        model.processor = JinaEmbeddingsV4Processor.from_pretrained(checkpoint.path)
+        return model.eval()
+
+    def _load_base(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+        expected = {name: parameter.shape for name, parameter in self.named_parameters()}
+        tensors = read_tensors(
+            checkpoint.base_files, expected, rename=current_name, device=device, dtype=dtype
+        )
+        self.load_state_dict(tensors, strict=False, assign=True)
+        # rotary frequencies are computed, not stored, and always float32
+        text, vision = self.config.text_config, self.config.vision_config
+        self.model.language_model.rotary_emb = Qwen2_5_VLRotaryEmbedding(text).to(device)
+        self.model.visual.rotary_pos_emb = Qwen2_5_VLVisionRotaryEmbedding(vision).to(device)
+
+    def _inject(self, task: str, settings: AdapterSettings) -> None:
+        """Inject an empty adapter, to be filled by `load_adapters`."""
+        add_adapter(self, task, settings, empty=True)
+        self.adapter_settings[task] = settings
+
+    def load_adapters(self, file: Path, *tasks: str) -> None:
+        """Fill adapters, all or the named ones, from a file that holds exactly these.
+
+        Raises:
+            CheckpointError: naming every missing, extra, misshapen or non-finite tensor.
+        """
+        parameters: dict[str, nn.Parameter] = {}
+        for task in tasks or self.config.task_names:
+            parameters |= adapter_parameters(self, task)
+        expected = {name: parameter.shape for name, parameter in parameters.items()}
+        dtype = torch.promote_types(self.dtype, torch.float32)
+        tensors = read_tensors((file,), expected, device=self.device, dtype=dtype)
+        renamed = {name.removeprefix(OFFICIAL_PREFIX): t for name, t in tensors.items()}
+        is_empty = any(parameter.is_meta for parameter in parameters.values())
+        self.load_state_dict(renamed, strict=False, assign=is_empty)
+
+    def save_pretrained(
+        self, path: str | Path, *, adapter_dtype: torch.dtype | None = None, **_: Any
+    ) -> None:
+        """Write a complete folder in the official layout; only the trained task's tensors differ.
+
+        The adapter in memory is rounded to what the file can hold, so that the model at hand is the
+        model that was saved.
+
+        Args:
+            path: the folder to write, not the one the model came from.
+            adapter_dtype: type of the trained tensors in the file, the file's own if `None`.
+
+        Raises:
+            CheckpointError: the folder can't take this model.
+        """
+        if self.checkpoint is None:
+            raise CheckpointError(
+                "save_pretrained: model without a checkpoint; load it with from_pretrained"
+            )
+        dtype = adapter_dtype or self.checkpoint.adapter_dtype
+        trained = self.trained_parameters()
+        round_to(trained, dtype)
+        settings = self.adapter_settings[self.trained_task or self.config.task_names[0]]
+        save_checkpoint(self.checkpoint, Path(path), trained, settings, dtype=dtype)
+
+    def base_tensor_names(self) -> list[str]:
+        """Return the official names of the base weights."""
+        return [official_name(n) for n, _ in self.named_parameters() if ".lora_" not in n]
+
+    # ---- adapters --------------------------------------------------------------------------
+
+    @property
+    def task(self) -> str | None:
+        """Task used by `encode_*` when the call names none."""
+        return self._task
+
+    @task.setter
+    def task(self, task: str) -> None:
+        self._task = self._known_task(task)
+
+    def train_adapter(
+        self,
+        task: str,
+        *,
+        fresh: bool = False,
+        rank: int | None = None,
+        alpha: float | None = None,
+        dropout: float | None = None,
+    ) -> None:
+        """Make one adapter trainable; everything else stays frozen.
+
+        Args:
+            task: the adapter.
+            fresh: start from a new adapter instead of the checkpoint's.
+            rank: rank of a fresh adapter; the checkpoint's if `None`.
+            alpha: alpha of a fresh adapter; the checkpoint's scaling if `None`.
+            dropout: the checkpoint's if `None`.
+        """
+        settings = self.adapter_settings[self._known_task(task)]
+        if fresh:
+            rank = rank or settings.rank
+            settings = replace(settings, rank=rank, alpha=alpha or settings.scaling * rank)
+        if dropout is not None:
+            settings = replace(settings, dropout=dropout)
+        if fresh:
+            replace_adapter(self, task, settings)
+        set_dropout(self, task, settings.dropout)
+        self.adapter_settings[task] = settings
+        self.trained_task, self._active_task = task, None
+        self.activate(task)
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """Return the trained adapter's parameters under official names; empty for inference."""
+        return adapter_parameters(self, self.trained_task) if self.trained_task else {}
+
+    def activate(self, task: str) -> None:
+        """Route the model through `task`'s adapter.
+
+        Not between a forward and its backward pass: recomputation would take the other adapter.
+        """
+        if task != self._active_task:
+            activate_adapter(self, task, trainable=task == self.trained_task)
+            self._active_task = task
+
+    def _known_task(self, task: str | None) -> str:
+        if task not in self.config.task_names:
+            raise ValueError(
+                f"task: unknown or not set; got {task!r}; pass task= or set model.task to one of "
+                f"{', '.join(self.config.task_names)}"
+            )
+        return task
+
+    # ---- the engine ------------------------------------------------------------------------
+
+    def hidden_states(self, batch: PackedBatch, task: str) -> Tensor:
+        """Run a packed batch through the decoder with a task's adapter.
+
+        Returns:
+            (T, H) states after the final norm.
+        """
+        self.activate(task)
+        inputs = self.model.language_model.embed_tokens(batch.input_ids)
+        if batch.pixel_values is not None:
+            features = self.vision_features(batch.pixel_values, batch.image_grid_thw)
+            is_image = batch.input_ids == self.config.image_token_id
+            if int(is_image.sum()) != len(features):
+                raise ValueError(
+                    "input_ids: image tokens don't match the images; "
+                    f"got {int(is_image.sum())} tokens for {len(features)} vision features; "
+                    "build items with the processor"
+                )
+            inputs = inputs.masked_scatter(is_image.unsqueeze(-1), features.to(inputs.dtype))
+        return self.model.language_model(
+            inputs_embeds=inputs.unsqueeze(0),
+            position_ids=batch.position_ids.unsqueeze(1),
+            attention_mask={"full_attention": None},
+            use_cache=False,
+            **attention_arguments(batch.lengths, inputs.device),
+        ).last_hidden_state[0]
+
+    @torch.no_grad()
+    def vision_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
+        """Run images through the frozen vision tower.
+
+        Args:
+            pixel_values: (P, 1176) patches.
+            image_grid_thw: (images, 3).
+
+        Returns:
+            (vision tokens, H).
+        """
+        visual = self.model.visual
+        return visual(pixel_values.to(visual.dtype), grid_thw=image_grid_thw).pooler_output
+
+    def single_vectors(self, hidden_states: Tensor, batch: PackedBatch) -> Tensor:
+        """Average each sequence's pooled span: (T, H) to (N, H), float32, of length 1."""
+        wide = torch.promote_types(hidden_states.dtype, torch.float32)
+        means = [
+            states[start:end].mean(dim=0, dtype=wide)
+            for states, (start, end) in zip(
+                hidden_states.split(batch.lengths), batch.pooled, strict=True
+            )
+        ]
+        return normalize(torch.stack(means), dim=-1)
+
+    def multi_vectors(self, hidden_states: Tensor) -> Tensor:
+        """Project every token: (T, H) to (T, D), float32, of length 1."""
+        vectors = self.multi_vector_projector(hidden_states)
+        return normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
+
+    def forward(
+        self,
+        task_label: str | Sequence[str],
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        output_vlm_last_hidden_states: bool = False,
+        **_: Any,
+    ) -> JinaEmbeddingsV4ModelOutput:
+        """Embed the official padded inputs; padding may lie on either side.
+
+        Args:
+            task_label: one task, or one for each row.
+            input_ids: (N, L).
+            attention_mask: (N, L), 1 on real tokens.
+            pixel_values: (images, max patches, 1176) filled up with zeros, or (P, 1176).
+            image_grid_thw: (images, 3); images belong to the rows with image tokens, in order.
+            output_vlm_last_hidden_states: return the decoder's output too.
+
+        Raises:
+            ValueError: an unknown task, or image tokens that don't match the images.
+        """
+        sequences = unpad(
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_grid_thw,
+            image_token_id=self.config.image_token_id,
+            merge_size=self.config.vision_config.spatial_merge_size,
+        )
+        labels = [task_label] * len(sequences) if isinstance(task_label, str) else list(task_label)
+        rows: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        for task in dict.fromkeys(labels):
+            chosen = [row for row, label in enumerate(labels) if label == task]
+            batch = pack([sequences[row] for row in chosen]).to(self.device)
+            states = self.hidden_states(batch, self._known_task(task))
+            parts = (x.split(batch.lengths) for x in (states, self.multi_vectors(states)))
+            rows |= zip(
+                chosen, zip(self.single_vectors(states, batch), *parts, strict=True), strict=True
+            )
+        single, hidden, multi = zip(*(rows[row] for row in range(len(sequences))), strict=True)
+        mask = attention_mask.bool()
+        return JinaEmbeddingsV4ModelOutput(
+            vlm_last_hidden_states=repad(hidden, mask) if output_vlm_last_hidden_states else None,
+            single_vec_emb=torch.stack(single),
+            multi_vec_emb=repad(multi, mask),
+        )
+
+
+def _as_dtype(name: str | torch.dtype) -> torch.dtype:
+    found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype: not a floating-point type; got {name!r}; use float32 or bfloat16")
+    return found
+
+
+def _set_attention(
+    config: JinaEmbeddingsV4Config, requested: str, device: torch.device, dtype: torch.dtype
+) -> None:
+    """Choose the attention of the decoder and of the vision tower, which is not causal."""
+    if requested == "auto":
+        is_able = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+        requested = FLASH if is_able and is_flash_attn_2_available() else PACKED_SDPA
+    if requested not in (FLASH, PACKED_SDPA):
+        raise ValueError(
+            f"attn_implementation: unknown; got {requested!r}; use auto, {PACKED_SDPA} or {FLASH}"
+        )
+    vision = FLASH if requested == FLASH else "sdpa"
+    config._attn_implementation = {"": vision, "text_config": requested, "vision_config": vision}

@@ -1,0 +1,186 @@
+"""A batch without padding: token sequences laid end to end, and attention that keeps them apart.
+
+    TokenSequence (L,) ─┐
+    TokenSequence (L,) ─┼─ pack() ─► PackedBatch (T,), T = sum of lengths ─► decoder ─► (T, H)
+    TokenSequence (L,) ─┘
+
+Nothing is ever padded, so no mask, no padding side and no padded row can change a result.
+
+Shapes: N sequences, L tokens of one sequence, T tokens of the batch, P patches, H hidden size.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+PACKED_SDPA = "packed_sdpa"
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One item ready for the model.
+
+    Attributes:
+        input_ids: (L,) int64.
+        position_ids: (3, L) int64, the temporal, row and column index of each token.
+        pooled: half-open range of the tokens whose mean is the single vector.
+        pixel_values: (P, 1176) float32 patches of the item's image, if it has one.
+        grid_thw: patches of that image in time, height and width.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    pooled: tuple[int, int]
+    pixel_values: Tensor | None = None
+    grid_thw: tuple[int, int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.input_ids)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """N sequences laid end to end.
+
+    Attributes:
+        input_ids: (T,) int64.
+        position_ids: (3, T) int64.
+        lengths: tokens of each sequence; plain numbers, since they steer the work from the host.
+        pooled: for each sequence the half-open range, counted from its own start, that is averaged.
+        pixel_values: (P, 1176) patches of all images in order, or `None` if there is no image.
+        image_grid_thw: (images, 3) int64, or `None`.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: list[int]
+    pooled: list[tuple[int, int]]
+    pixel_values: Tensor | None = None
+    image_grid_thw: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str) -> "PackedBatch":
+        """Return the batch with its tensors on `device`."""
+        tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
+
+    def to_dict(self, prefix: str) -> dict[str, Any]:
+        """Return the fields as a flat dictionary whose keys start with `prefix`."""
+        return {f"{prefix}{name}": value for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, batch: dict[str, Any], prefix: str) -> "PackedBatch":
+        """Take the fields that start with `prefix` out of a flat dictionary."""
+        return cls(**{field.name: batch[f"{prefix}{field.name}"] for field in fields(cls)})
+
+
+def pack(sequences: Sequence[TokenSequence]) -> PackedBatch:
+    """Lay sequences end to end, in the order given."""
+    images = [s for s in sequences if s.pixel_values is not None]
+    return PackedBatch(
+        input_ids=torch.cat([s.input_ids for s in sequences]),
+        position_ids=torch.cat([s.position_ids for s in sequences], dim=1),
+        lengths=[len(s) for s in sequences],
+        pooled=[s.pooled for s in sequences],
+        pixel_values=torch.cat([s.pixel_values for s in images]) if images else None,
+        image_grid_thw=torch.tensor([s.grid_thw for s in images]) if images else None,
+    )
+
+
+def concatenate(batches: Sequence[PackedBatch]) -> PackedBatch:
+    """Join packed batches into one, so that they share a single forward pass."""
+    images = [b for b in batches if b.pixel_values is not None]
+    return PackedBatch(
+        input_ids=torch.cat([b.input_ids for b in batches]),
+        position_ids=torch.cat([b.position_ids for b in batches], dim=1),
+        lengths=[length for b in batches for length in b.lengths],
+        pooled=[span for b in batches for span in b.pooled],
+        pixel_values=torch.cat([b.pixel_values for b in images]) if images else None,
+        image_grid_thw=torch.cat([b.image_grid_thw for b in images]) if images else None,
+    )
+
+
+def rope_positions(
+    length: int, image_start: int | None = None, merged_grid: tuple[int, int] | None = None
+) -> Tensor:
+    """Positions of one sequence in Qwen2.5-VL's multimodal rotary embedding (arXiv 2502.13923).
+
+    Text counts up by one in all three rows. An image's tokens share one temporal index and carry
+    their row and column, all offset by the position of the image's first token; the text behind it
+    goes on after the larger side.
+
+    Args:
+        length: number of tokens L.
+        image_start: index of the first image token, `None` for text.
+        merged_grid: rows and columns of image tokens.
+
+    Returns:
+        (3, L) int64.
+    """
+    if image_start is None or merged_grid is None:
+        return torch.arange(length).expand(3, -1)
+    rows, columns = merged_grid
+    index = torch.arange(rows * columns)
+    image = torch.stack([torch.zeros_like(index), index // columns, index % columns]) + image_start
+    before = torch.arange(image_start).expand(3, -1)
+    after = torch.arange(length - image_start - rows * columns).expand(3, -1)
+    return torch.cat([before, image, after + image_start + max(rows, columns)], dim=1)
+
+
+def packed_sdpa(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    lengths: list[int],
+    scaling: float,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attend causally within each sequence of a packed batch; a transformers attention function.
+
+    Args:
+        module: the attention layer, unused.
+        query: (1, heads, T, head_dim).
+        key: (1, key-value heads, T, head_dim).
+        value: (1, key-value heads, T, head_dim).
+        attention_mask: unused; `lengths` says what belongs together.
+        lengths: tokens of each sequence, summing to T.
+        scaling: factor on the scores.
+        dropout: probability of dropping an attention weight.
+
+    Returns:
+        (1, T, heads, head_dim) and no weights.
+    """
+    pieces = [
+        scaled_dot_product_attention(
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+        )
+        for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    ]
+    return torch.cat(pieces, dim=2).transpose(1, 2), None
+
+
+def attention_arguments(lengths: list[int], device: torch.device) -> dict[str, Any]:
+    """Keyword arguments that tell flash attention and `packed_sdpa` where sequences end."""
+    ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
+    return {
+        "lengths": lengths,
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+    }
+
+
+AttentionInterface.register(PACKED_SDPA, packed_sdpa)

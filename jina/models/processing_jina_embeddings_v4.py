@@ -1,0 +1,273 @@
+"""From text and pixels to token sequences, exactly as the official processor does it.
+
+    text  ─ "Query: " + text ─ tokenizer ──────────────────────────► TokenSequence
+    image ─ resize (uint8, antialiased bicubic) ─ normalise ─ patches ─► TokenSequence
+
+Two things differ on purpose. Special tokens typed in a user's text are text: they can't pose as an
+image. And resizing needs no torchvision: torch's own uint8 interpolation gives the same bits.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn.functional import interpolate
+from transformers import BatchFeature
+
+from jina.models.packing import TokenSequence, rope_positions
+
+MAX_TEXT_TOKENS = 32768
+MAX_ASPECT_RATIO = 200
+PROMPTS = {"query": "Query", "passage": "Passage"}
+IMAGE_TEXT = "Describe the image."
+
+
+def prompt_for(task: str, prompt_name: str) -> str:
+    """Return the word put before a text: `Query` or `Passage`.
+
+    Text matching compares like with like, so both of its sides are queries.
+    """
+    return PROMPTS["query" if task == "text-matching" else prompt_name]
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image becomes patches; read from `preprocessor_config.json`.
+
+    Attributes:
+        min_pixels: smaller images are enlarged to this area.
+        max_pixels: larger images are shrunk to this area; 784 pixels are one token.
+        square: side in pixels that every image is stretched to, aspect ratio lost; `None` keeps it.
+        image_mean: mean of each channel, in [0, 1].
+        image_std: deviation of each channel, in [0, 1].
+        rescale_factor: brings a byte to [0, 1].
+        patch_size: side of a patch in pixels.
+        merge_size: patches along a side of one token.
+        temporal_patch_size: frames of a patch; a still image is repeated.
+    """
+
+    min_pixels: int
+    max_pixels: int
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    rescale_factor: float = 1 / 255
+    patch_size: int = 14
+    merge_size: int = 2
+    temporal_patch_size: int = 2
+    square: int | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ImageSettings":
+        """Read the fields of an official `preprocessor_config.json`."""
+        size = values.get("size", {})
+        return cls(
+            min_pixels=values.get("min_pixels") or size["shortest_edge"],
+            max_pixels=values.get("max_pixels") or size["longest_edge"],
+            image_mean=tuple(values["image_mean"]),
+            image_std=tuple(values["image_std"]),
+            rescale_factor=values["rescale_factor"],
+            patch_size=values["patch_size"],
+            merge_size=values["merge_size"],
+            temporal_patch_size=values["temporal_patch_size"],
+        )
+
+    def resized(self, width: int, height: int) -> tuple[int, int]:
+        """Return the width and height an image is resized to, multiples of one token's side.
+
+        Python's rounding (half to even), a floor when shrinking and a ceiling when growing are
+        Qwen2-VL's own and decide the number of tokens.
+
+        Raises:
+            ValueError: the longer side is over 200 times the shorter.
+        """
+        unit = self.patch_size * self.merge_size
+        if self.square is not None:
+            return self.square, self.square
+        if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+            raise ValueError(
+                f"image: sides differ by more than {MAX_ASPECT_RATIO}:1; got {width} x {height}; "
+                "crop or pad it"
+            )
+        sides = [round(side / unit) * unit for side in (width, height)]
+        if sides[0] * sides[1] > self.max_pixels:
+            shrink = math.sqrt(width * height / self.max_pixels)
+            sides = [max(unit, math.floor(s / shrink / unit) * unit) for s in (width, height)]
+        elif sides[0] * sides[1] < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (width * height))
+            sides = [math.ceil(s * grow / unit) * unit for s in (width, height)]
+        return sides[0], sides[1]
+
+    def token_count(self, width: int, height: int) -> int:
+        """Return how many vision tokens an image of this size becomes."""
+        width, height = self.resized(width, height)
+        return width * height // (self.patch_size * self.merge_size) ** 2
+
+
+def image_patches(
+    image: Image.Image, settings: ImageSettings
+) -> tuple[Tensor, tuple[int, int, int]]:
+    """Resize, normalise and cut an image into patches, in the order the vision tower expects.
+
+    Args:
+        image: upright RGB.
+        settings: sizes and statistics.
+
+    Returns:
+        (P, 1176) float32 patches, each laid out as channel, frame, row, column, neighbours of one
+        token together; and the grid in time, height and width.
+    """
+    width, height = settings.resized(*image.size)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W) uint8
+    pixels = interpolate(pixels, (height, width), mode="bicubic", antialias=True)[0]
+    mean, std = (
+        torch.tensor(statistic) * (1.0 / settings.rescale_factor)
+        for statistic in (settings.image_mean, settings.image_std)
+    )
+    pixels = (pixels.float() - mean[:, None, None]) / std[:, None, None]
+
+    patch, merge, frames = settings.patch_size, settings.merge_size, settings.temporal_patch_size
+    rows, columns = height // patch, width // patch
+    patches = pixels.view(3, rows // merge, merge, patch, columns // merge, merge, patch)
+    patches = patches.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)  # token grid, patches, 3, 1, p, p
+    patches = patches.expand(*patches.shape[:5], frames, patch, patch)
+    return patches.reshape(rows * columns, -1), (1, rows, columns)
+
+
+class JinaEmbeddingsV4Processor:
+    """Tokenizer, prompts and image patches of a checkpoint.
+
+    Args:
+        tokenizer: byte-level BPE with Qwen's special tokens.
+        image_settings: how images become patches.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, image_settings: ImageSettings) -> None:
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = True  # typed special tokens stay text
+        self.tokenizer = tokenizer
+        self.image_settings = image_settings
+        self.pad_token_id = tokenizer.token_to_id("<|endoftext|>")
+        special = {name: [tokenizer.token_to_id(f"<|{name}|>")] for name in (
+            "im_start", "im_end", "vision_start", "vision_end", "image_pad"
+        )}  # fmt: skip
+        self._image_token = special["image_pad"]
+        self._before_image = special["im_start"] + self._ids("user\n") + special["vision_start"]
+        self._vision_end = special["vision_end"]
+        self._after_text = special["im_end"] + self._ids("\n")
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path) -> "JinaEmbeddingsV4Processor":
+        """Read `tokenizer.json` and `preprocessor_config.json` of a local checkpoint folder."""
+        settings = json.loads(Path(path, "preprocessor_config.json").read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_file(str(Path(path, "tokenizer.json")))
+        return cls(tokenizer, ImageSettings.from_dict(settings))
+
+    def with_image_settings(self, **changes: int | None) -> "JinaEmbeddingsV4Processor":
+        """Return a processor that differs in the named image settings; `None` means unchanged."""
+        changed = {name: value for name, value in changes.items() if value is not None}
+        return type(self)(self.tokenizer, replace(self.image_settings, **changed))
+
+    def sequence(
+        self, text: str | None, image: Image.Image | None, *, prompt: str, max_length: int
+    ) -> TokenSequence:
+        """Turn one item, text or image or both, into a token sequence.
+
+        Args:
+            text: the item's text.
+            image: upright RGB.
+            prompt: `Query` or `Passage`, put before a text without image.
+            max_length: tokens beyond this are cut off a text; an image is never cut.
+        """
+        if image is not None:
+            return self.image_sequence(image, text=text)
+        return self.text_sequence(text or "", prompt=prompt, max_length=max_length)
+
+    def text_sequence(
+        self, text: str, *, prompt: str | None = None, max_length: int = MAX_TEXT_TOKENS
+    ) -> TokenSequence:
+        """Tokenize a text behind its prompt; every token is pooled."""
+        ids = self._ids(f"{prompt}: {text}" if prompt else text)[:max_length]
+        return TokenSequence(torch.tensor(ids), rope_positions(len(ids)), (0, len(ids)))
+
+    def image_sequence(self, image: Image.Image, *, text: str | None = None) -> TokenSequence:
+        """Put an image into the fixed image prompt.
+
+        The vision span, its two markers included, is pooled. A text takes the place of `Describe
+        the image.` and is pooled too.
+        """
+        pixel_values, grid = image_patches(image, self.image_settings)
+        merge = self.image_settings.merge_size
+        merged = (grid[1] // merge, grid[2] // merge)
+        start = len(self._before_image)
+        vision = self._before_image + self._image_token * (merged[0] * merged[1]) + self._vision_end
+        spoken = vision + self._ids(IMAGE_TEXT if text is None else text)
+        ids = spoken + self._after_text
+        pooled_end = len(vision) if text is None else len(spoken)
+        return TokenSequence(
+            input_ids=torch.tensor(ids),
+            position_ids=rope_positions(len(ids), start, merged),
+            pooled=(start - 1, pooled_end),
+            pixel_values=pixel_values,
+            grid_thw=grid,
+        )
+
+    def process_texts(
+        self,
+        texts: Sequence[str],
+        max_length: int | None = None,
+        prefix: str | None = None,
+        padding: str | None = None,
+    ) -> BatchFeature:
+        """Tokenize texts into the official padded form.
+
+        Args:
+            texts: N strings.
+            max_length: cut longer texts; at most 32768.
+            prefix: `Query` or `Passage`, or none.
+            padding: `longest` (the default) or `max_length`.
+
+        Returns:
+            `input_ids` and `attention_mask`, each (N, L) int64, padded on the right.
+        """
+        limit = min(max_length or MAX_TEXT_TOKENS, MAX_TEXT_TOKENS)
+        sequences = [self.text_sequence(t, prompt=prefix, max_length=limit) for t in texts]
+        return self._padded(sequences, limit if padding == "max_length" else 0)
+
+    def process_images(self, images: Sequence[Image.Image]) -> BatchFeature:
+        """Turn images into the official padded form.
+
+        Args:
+            images: N upright RGB images.
+
+        Returns:
+            `input_ids` and `attention_mask` (N, L), `pixel_values` (N, max patches, 1176) filled up
+            with zeros, `image_grid_thw` (N, 3).
+        """
+        sequences = [self.image_sequence(image) for image in images]
+        batch = self._padded(sequences, 0)
+        batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(
+            [s.pixel_values for s in sequences], batch_first=True
+        )
+        batch["image_grid_thw"] = torch.tensor([s.grid_thw for s in sequences])
+        return batch
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _padded(self, sequences: Sequence[TokenSequence], least: int) -> BatchFeature:
+        length = max(least, *(len(s) for s in sequences))
+        input_ids = torch.full((len(sequences), length), self.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, sequence in enumerate(sequences):
+            input_ids[row, : len(sequence)] = sequence.input_ids
+            attention_mask[row, : len(sequence)] = 1
+        return BatchFeature({"input_ids": input_ids, "attention_mask": attention_mask})

@@ -1,0 +1,1 @@
+"""Training: configuration, the contrastive trainer and what it needs."""
