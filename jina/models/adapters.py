@@ -87,7 +87,7 @@ def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty
 
 def replace_adapter(model: nn.Module, task: str, settings: AdapterSettings) -> None:
     """Put a freshly initialised adapter in the place of `task`'s, with its own settings."""
-    delete_adapter(model, task)
+    delete_adapter(model, task, prefix="lora_", layer_cls=LoraLayer)
     add_adapter(model, task, settings, empty=False)
     for parameter in adapter_parameters(model, task).values():
         parameter.data = parameter.data.float()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2_5_VLConfig
 
 TASK_NAMES = ("retrieval", "text-matching", "code")
@@ -50,5 +51,21 @@ def config_from_dict(values: dict[str, Any]) -> JinaEmbeddingsV4Config:
 
 
 def read_config(folder: Path) -> JinaEmbeddingsV4Config:
-    """Read `config.json` of a checkpoint folder."""
-    return config_from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    """Read `config.json` of a checkpoint folder.
+
+    Raises:
+        ValueError: a field of the wrong type, or other tasks than Jina's three.
+    """
+    file = folder / "config.json"
+    try:
+        config = config_from_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        raise ValueError(
+            f"{file}: not a configuration; got {error}; fetch the file again"
+        ) from error
+    if set(config.task_names) != set(TASK_NAMES):
+        raise ValueError(
+            f"{file}: task_names: not Jina's tasks; got {list(config.task_names)}; "
+            f"expected {', '.join(TASK_NAMES)}"
+        )
+    return config

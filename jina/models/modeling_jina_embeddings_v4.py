@@ -121,25 +121,42 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             CheckpointError: the folder isn't a sound Jina V4 checkpoint.
         """
         checkpoint = Checkpoint.open(path)
-        config = read_config(checkpoint.path)
-        dtype = config.dtype or torch.float32 if dtype == "auto" else _as_dtype(dtype)
+        try:
+            config = read_config(checkpoint.path)
+            processor = JinaEmbeddingsV4Processor.from_pretrained(checkpoint.path)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+        config.dtype = config.dtype or torch.float32 if dtype == "auto" else _as_dtype(dtype)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        config.dtype = dtype
-        _set_attention(config, attn_implementation, device, dtype)
-        with torch.device("meta"):
-            model = cls(config)
-        model._load_base(checkpoint, device, dtype)
+        _set_attention(config, attn_implementation, device)
+        model = cls._empty(config, checkpoint.path / "config.json")
+        model._load_base(checkpoint, device)
         for task in config.task_names:
             model._inject(task, checkpoint.adapter_settings)
         model.load_adapters(checkpoint.adapter_file)
         model.checkpoint = checkpoint
-        model.processor = JinaEmbeddingsV4Processor.from_pretrained(checkpoint.path)
+        model.processor = processor
         return model.eval()
 
-    def _load_base(self, checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> None:
+    @classmethod
+    def _empty(cls, config: JinaEmbeddingsV4Config, file: Path) -> "JinaEmbeddingsV4Model":
+        """Build the modules without memory for their weights."""
+        try:
+            with torch.device("meta"):
+                return cls(config)
+        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{file}: describes no model; got {error}; fetch the file again"
+            ) from error
+
+    def _load_base(self, checkpoint: Checkpoint, device: torch.device) -> None:
         expected = {name: parameter.shape for name, parameter in self.named_parameters()}
         tensors = read_tensors(
-            checkpoint.base_files, expected, rename=current_name, device=device, dtype=dtype
+            checkpoint.base_files,
+            expected,
+            rename=current_name,
+            device=device,
+            dtype=self.config.dtype,
         )
         self.load_state_dict(tensors, strict=False, assign=True)
         # rotary frequencies are computed, not stored, and always float32
@@ -375,16 +392,18 @@ def _as_dtype(name: str | torch.dtype) -> torch.dtype:
     return found
 
 
-def _set_attention(
-    config: JinaEmbeddingsV4Config, requested: str, device: torch.device, dtype: torch.dtype
-) -> None:
+def _set_attention(config: JinaEmbeddingsV4Config, requested: str, device: torch.device) -> None:
     """Choose the attention of the decoder and of the vision tower, which is not causal."""
     if requested == "auto":
-        is_able = device.type == "cuda" and dtype in (torch.float16, torch.bfloat16)
+        is_able = device.type == "cuda" and config.dtype in (torch.float16, torch.bfloat16)
         requested = FLASH if is_able and is_flash_attn_2_available() else PACKED_SDPA
     if requested not in (FLASH, PACKED_SDPA):
         raise ValueError(
             f"attn_implementation: unknown; got {requested!r}; use auto, {PACKED_SDPA} or {FLASH}"
+        )
+    if requested == FLASH and not is_flash_attn_2_available():
+        raise ValueError(
+            f"attn_implementation: flash-attn is not usable here; got {requested!r}; use auto"
         )
     vision = FLASH if requested == FLASH else "sdpa"
     config._attn_implementation = {"": vision, "text_config": requested, "vision_config": vision}

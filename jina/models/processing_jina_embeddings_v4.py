@@ -22,12 +22,20 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import BatchFeature
 
-from jina.models.packing import TokenSequence, rope_positions
+from jina.models.packing import PackedBatch, TokenSequence, pack, rope_positions
 
 MAX_TEXT_TOKENS = 32768
 MAX_ASPECT_RATIO = 200
 PROMPTS = {"query": "Query", "passage": "Passage"}
 IMAGE_TEXT = "Describe the image."
+CONTROL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+)
 
 
 def prompt_for(task: str, prompt_name: str) -> str:
@@ -155,21 +163,36 @@ class JinaEmbeddingsV4Processor:
         tokenizer.encode_special_tokens = True  # typed special tokens stay text
         self.tokenizer = tokenizer
         self.image_settings = image_settings
-        self.pad_token_id = tokenizer.token_to_id("<|endoftext|>")
-        special = {name: [tokenizer.token_to_id(f"<|{name}|>")] for name in (
-            "im_start", "im_end", "vision_start", "vision_end", "image_pad"
-        )}  # fmt: skip
-        self._image_token = special["image_pad"]
-        self._before_image = special["im_start"] + self._ids("user\n") + special["vision_start"]
-        self._vision_end = special["vision_end"]
-        self._after_text = special["im_end"] + self._ids("\n")
+        control = {token: [tokenizer.token_to_id(token)] for token in CONTROL_TOKENS}
+        self.pad_token_id = control["<|endoftext|>"][0]
+        self._image_token = control["<|image_pad|>"]
+        self._before_image = (
+            control["<|im_start|>"] + self._ids("user\n") + control["<|vision_start|>"]
+        )
+        self._vision_end = control["<|vision_end|>"]
+        self._after_text = control["<|im_end|>"] + self._ids("\n")
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> "JinaEmbeddingsV4Processor":
-        """Read `tokenizer.json` and `preprocessor_config.json` of a local checkpoint folder."""
-        settings = json.loads(Path(path, "preprocessor_config.json").read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_file(str(Path(path, "tokenizer.json")))
-        return cls(tokenizer, ImageSettings.from_dict(settings))
+        """Read `tokenizer.json` and `preprocessor_config.json` of a local checkpoint folder.
+
+        Raises:
+            ValueError: a file that can't be used, with its name.
+        """
+        settings_file = Path(path, "preprocessor_config.json")
+        tokenizer_file = Path(path, "tokenizer.json")
+        try:
+            settings = ImageSettings.from_dict(json.loads(settings_file.read_text("utf-8")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(_unusable(settings_file, error)) from error
+        try:
+            tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the only type that tokenizers raises
+            raise ValueError(_unusable(tokenizer_file, error)) from error
+        missing = [token for token in CONTROL_TOKENS if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise ValueError(_unusable(tokenizer_file, f"no {', '.join(missing)}"))
+        return cls(tokenizer, settings)
 
     def with_image_settings(self, **changes: int | None) -> "JinaEmbeddingsV4Processor":
         """Return a processor that differs in the named image settings; `None` means unchanged."""
@@ -177,19 +200,31 @@ class JinaEmbeddingsV4Processor:
         return type(self)(self.tokenizer, replace(self.image_settings, **changed))
 
     def sequence(
-        self, text: str | None, image: Image.Image | None, *, prompt: str, max_length: int
+        self,
+        text: str | None,
+        image: Image.Image | None,
+        *,
+        task: str,
+        prompt_name: str,
+        max_length: int = MAX_TEXT_TOKENS,
     ) -> TokenSequence:
         """Turn one item, text or image or both, into a token sequence.
 
         Args:
             text: the item's text.
             image: upright RGB.
-            prompt: `Query` or `Passage`, put before a text without image.
+            task: the adapter it is meant for.
+            prompt_name: `query` or `passage`, put before a text without image.
             max_length: tokens beyond this are cut off a text; an image is never cut.
         """
         if image is not None:
             return self.image_sequence(image, text=text)
+        prompt = prompt_for(task, prompt_name)
         return self.text_sequence(text or "", prompt=prompt, max_length=max_length)
+
+    def pack(self, sequences: Sequence[TokenSequence]) -> PackedBatch:
+        """Lay token sequences end to end."""
+        return pack(sequences)
 
     def text_sequence(
         self, text: str, *, prompt: str | None = None, max_length: int = MAX_TEXT_TOKENS
@@ -271,3 +306,7 @@ class JinaEmbeddingsV4Processor:
             input_ids[row, : len(sequence)] = sequence.input_ids
             attention_mask[row, : len(sequence)] = 1
         return BatchFeature({"input_ids": input_ids, "attention_mask": attention_mask})
+
+
+def _unusable(file: Path, error: Exception | str) -> str:
+    return f"{file}: can't be used; got {error}; fetch the file again"

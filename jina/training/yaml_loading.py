@@ -1,8 +1,7 @@
 """Parse YAML into plain values with the line of each key, and word what is wrong with a setting.
 
 Scalars mean what they look like (YAML 1.2): `1e-5` is a number; `no`, `2:30` and `010` are text.
-Refused: duplicate keys, tags such as `!!python/name:os.system`, aliases. Nothing is raised on the
-way: problems are collected, so that the user sees all of them at once.
+Refused: duplicate keys, tags such as `!!python/name:os.system`, and aliases.
 """
 
 import difflib
@@ -43,9 +42,9 @@ def looks_secret(key: str, value: object) -> bool:
     return named_so or bool(_SECRET_VALUE.search(str(value)))
 
 
-def show_value(value: object, *, key: str = "") -> str:
-    """Return the value as YAML would write it, shortened, and never a secret."""
-    if looks_secret(key, value):
+def show_value(value: object, *, about: str = "") -> str:
+    """Return the value as YAML would write it, shortened; hidden if `about` names a secret."""
+    if looks_secret(about, value):
         return "a hidden value"
     if isinstance(value, dict):
         return "a group of settings"
@@ -60,7 +59,7 @@ def nearest_name(name: str, names: Iterable[str]) -> str | None:
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """Plain values of a YAML text, the line of each key (by its path), and what was refused."""
+    """Plain values of a YAML text, the line of each key (by its path), and what was left out."""
 
     value: Any
     lines: dict[tuple[str, ...], int]
@@ -68,7 +67,14 @@ class YamlDocument:
 
 
 def parse_yaml(text: str, *, source: str) -> YamlDocument:
-    """Parse one YAML document; its problems are lines that begin with `source`."""
+    """Parse one YAML document.
+
+    Args:
+        source: a file name or the like, with which each problem begins.
+
+    Raises:
+        ConfigError: the text isn't YAML, or has a tag or an alias.
+    """
     reader = _NodeReader(source)
     try:
         node = yaml.compose(text, Loader=_UntaggedLoader)
@@ -77,8 +83,9 @@ def parse_yaml(text: str, *, source: str) -> YamlDocument:
         where = f"{source}:{mark.line + 1}" if mark else source
         reason = getattr(error, "problem", None) or type(error).__name__
         advice = "correct the line or put the text in quotes"
-        problem = describe_problem(where, "not valid YAML", got=reason, advice=advice)
-        return YamlDocument(None, {}, [problem])
+        raise ConfigError(
+            [describe_problem(where, "not YAML", got=reason, advice=advice)]
+        ) from None
     value = None if node is None else reader.read(node, ())
     return YamlDocument(value, reader.lines, reader.problems)
 
@@ -87,6 +94,7 @@ class _UntaggedLoader(yaml.SafeLoader):
     """Composes nodes and refuses tags and aliases; Python objects are never constructed."""
 
     def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        """Refuse the next node if it is tagged or an alias, else compose it."""
         event = self.peek_event()
         refused = "alias" if isinstance(event, yaml.AliasEvent) else getattr(event, "tag", None)
         if refused is not None:

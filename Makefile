@@ -1,0 +1,43 @@
+# Everything a newcomer needs: `make demo`, `make test`. Both set up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+# Extra arguments for pip, for instance an index with a smaller CPU build of torch.
+PIP_ARGS ?=
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(PIP_ARGS)
+TINY := outputs/demo/tiny_jina
+
+.PHONY: demo test lint test-slow format clean
+
+demo: .venv/installed $(TINY)/config.json  ## fine-tune a tiny checkpoint on real image-caption pairs
+	$(BIN)/python train.py --config data/demo/demo_config.yaml
+
+test: lint  ## lint and the default tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test-slow: .venv/installed-dev  ## the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## forget the demo and the installed packages
+	rm -rf .venv outputs/demo
+
+$(TINY)/config.json: | .venv/installed
+	$(BIN)/python -m jina tiny-checkpoint --output $(TINY) --seed 0
+
+.venv/installed: requirements.txt constraints-cpu.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "Python 3.10 or newer is needed"'
+	$(PYTHON) -m venv .venv || { echo "no venv module: install python3-venv, then make again"; exit 2; }
+	$(PIP) -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	$(PIP) -r requirements-dev.txt
+	touch $@

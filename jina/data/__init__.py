@@ -1,0 +1,1 @@
+"""From the user's JSONL lines and image files to checked samples with pixels."""

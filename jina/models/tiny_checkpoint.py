@@ -1,0 +1,247 @@
+"""A tiny checkpoint in the official layout, built here: what `make demo` and the tests run on.
+
+The same files, tensor names and quirks as the real one at a few thousandths of its size. Its
+weights are random, so it shows that everything works, not that anything is found.
+"""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+
+from jina.models.adapters import AdapterSettings, adapter_parameters, add_adapter
+from jina.models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError, official_name
+from jina.models.configuration_jina_embeddings_v4 import TASK_NAMES, config_from_dict
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+
+SPECIAL_TOKENS = [
+    f"<|{name}|>"
+    for name in (
+        "endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end", "box_start",
+        "box_end", "quad_start", "quad_end", "vision_start", "vision_end", "vision_pad",
+        "image_pad", "video_pad",
+    )
+]  # fmt: skip
+# Qwen2's split: contractions, words, single digits, punctuation, line breaks, spaces
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BYTE_PAIRS = 1522
+ADAPTER = AdapterSettings(rank=32, alpha=32, dropout=0.1)
+ROPE = {"mrope_section": [4, 6, 6], "rope_type": "default", "type": "default"}
+TEXT_CONFIG: dict[str, Any] = {
+    "model_type": "qwen2_5_vl_text",
+    "hidden_size": 128,
+    "intermediate_size": 344,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_act": "silu",
+    "max_position_embeddings": 128000,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "rope_scaling": ROPE,
+    "attention_dropout": 0.0,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "max_window_layers": 70,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+}
+VISION_CONFIG: dict[str, Any] = {
+    "model_type": "qwen2_5_vl",
+    "depth": 4,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_heads": 2,
+    "out_hidden_size": 128,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "window_size": 112,
+    "fullatt_block_indexes": [1, 3],
+    "tokens_per_second": 2,
+    "in_channels": 3,
+    "in_chans": 3,
+    "hidden_act": "silu",
+    "torch_dtype": "float32",
+}
+PREPROCESSOR_CONFIG: dict[str, Any] = {
+    "image_processor_type": "Qwen2VLImageProcessor",
+    "processor_class": "JinaEmbeddingsV4Processor",
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+    "patch_size": 14,
+    "merge_size": 2,
+    "temporal_patch_size": 2,
+    "min_pixels": 3136,
+    "max_pixels": 50176,
+    "size": {"shortest_edge": 3136, "longest_edge": 50176},
+}
+
+
+def build_tiny_checkpoint(folder: Path, corpus: Iterable[str], *, seed: int) -> None:
+    """Write a tiny checkpoint with random weights; equal inputs give equal bytes.
+
+    Args:
+        folder: where to; it must not exist or be empty.
+        corpus: texts that the tokenizer's byte pairs are counted on.
+        seed: of the weights.
+
+    Raises:
+        CheckpointError: the folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise CheckpointError(f"{folder}: not empty; got {folder}; name a new folder")
+    (folder / "adapters").mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(corpus)
+    config = _config(tokenizer)
+    base, adapters = _random_tensors(config, torch.Generator().manual_seed(seed))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.model.save(str(folder))  # vocab.json, merges.txt
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
+    _write_json(folder / "preprocessor_config.json", PREPROCESSOR_CONFIG)
+    _write_json(folder / ADAPTER_CONFIG, _adapter_config())
+    save_file(adapters, folder / ADAPTER_WEIGHTS, {"format": "pt"})
+    save_file(base, folder / "model.safetensors", {"format": "pt"})
+    _write_json(folder / "config.json", config)
+
+
+def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
+    """Train a byte-level BPE tokenizer in Qwen2's form, special tokens behind the byte pairs."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=BYTE_PAIRS, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(corpus, trainer)
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    return tokenizer
+
+
+def _config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Compose `config.json` with the official file's quirks: no model_type, pinned attention."""
+    vocab_size = math.ceil(tokenizer.get_vocab_size() / 64) * 64
+    ids = {
+        f"{field}_token_id": tokenizer.token_to_id(f"<|{token}|>")
+        for field, token in (
+            ("bos", "endoftext"), ("eos", "im_end"), ("image", "image_pad"),
+            ("video", "video_pad"), ("vision_start", "vision_start"),
+            ("vision_end", "vision_end"), ("vision", "vision_pad"),
+        )
+    }  # fmt: skip
+    remote = {"AutoConfig": "configuration_jina_embeddings_v4.JinaEmbeddingsV4Config",
+              "AutoModel": "modeling_jina_embeddings_v4.JinaEmbeddingsV4Model"}  # fmt: skip
+    text = {**TEXT_CONFIG, "vocab_size": vocab_size}
+    text |= {name: ids[name] for name in ("bos_token_id", "eos_token_id")}
+    return {
+        "architectures": ["JinaEmbeddingsV4Model"],
+        "auto_map": remote,
+        "_attn_implementation": "flash_attention_2",
+        **{name: value for name, value in text.items() if name != "model_type"},
+        **ids,
+        "task_names": list(TASK_NAMES),
+        "matryoshka_dims": [16, 32, 64, 128],
+        "truncate_dim": None,
+        "single_vector_pool_strategy": "mean",
+        "multi_vector_projector_dim": 32,
+        "text_config": text,
+        "vision_config": VISION_CONFIG,
+        "transformers_version": "4.52.0",
+    }
+
+
+def _random_tensors(
+    config: dict[str, Any], generator: torch.Generator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Draw base and adapter tensors under their official names."""
+    with torch.device("meta"):
+        model = JinaEmbeddingsV4Model(config_from_dict(config))
+    shapes = {official_name(name): tensor.shape for name, tensor in model.named_parameters()}
+    base = {name: _random_tensor(name, shapes[name], generator) for name in sorted(shapes)}
+    for task in TASK_NAMES:
+        add_adapter(model, task, ADAPTER, empty=True)
+    shapes = {
+        name: tensor.shape
+        for task in TASK_NAMES
+        for name, tensor in adapter_parameters(model, task).items()
+    }
+    adapters = {name: _random_tensor(name, shapes[name], generator) for name in sorted(shapes)}
+    return base, adapters
+
+
+def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Ones for norms, zeros for biases, and weights that keep the size of what they multiply."""
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    if len(shape) == 1:
+        return torch.ones(shape)
+    fan_in = 1 if "embed_tokens" in name else math.prod(shape[1:])
+    return torch.randn(shape, generator=generator) * fan_in**-0.5
+
+
+def _adapter_config() -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "FEATURE_EXTRACTION",
+        "base_model_name_or_path": "",
+        "bias": "none",
+        "r": ADAPTER.rank,
+        "lora_alpha": ADAPTER.alpha,
+        "lora_dropout": ADAPTER.dropout,
+        "init_lora_weights": "gaussian",
+        "inference_mode": True,
+        "fan_in_fan_out": False,
+        "modules_to_save": None,
+        "use_dora": False,
+        "use_rslora": False,
+        "exclude_modules": ".*visual.*",
+        "target_modules": (
+            "(.*(model).*(down_proj|gate_proj|up_proj|k_proj|q_proj|v_proj|o_proj).*$|"
+            ".*(single_vector_projector|multi_vector_projector).*$)"
+        ),
+    }
+
+
+def _tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    return {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "added_tokens_decoder": {
+            str(tokenizer.token_to_id(token)): {"content": token, "special": True, **flags}
+            for token in SPECIAL_TOKENS
+        },
+        "bos_token": None,
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "unk_token": None,
+        "errors": "replace",
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": False,
+        "model_max_length": 131072,
+    }
+
+
+def _write_json(file: Path, values: dict[str, Any]) -> None:
+    file.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,132 @@
+"""What a run is about to do, said before the first step."""
+
+from collections.abc import Iterable, Iterator
+from statistics import median
+from typing import Any
+
+from transformers import TrainingArguments
+
+from jina.data.image_loading import image_size
+from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models.adapters import adapter_parameters
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+from jina.training.run_inputs import RunInputs
+from jina.training.training_config import JinaTrainingConfig
+
+MEASURED_ROWS = 500
+PARTS = {
+    "decoder attention": ".self_attn.",
+    "decoder MLP": ".mlp.",
+    "multi-vector projector": "multi_vector_projector",
+    "vision tower": ".visual.",
+}
+
+
+def startup_report(
+    config: JinaTrainingConfig,
+    args: TrainingArguments,
+    inputs: RunInputs,
+    *,
+    model: JinaEmbeddingsV4Model,
+    processor: JinaEmbeddingsV4Processor,
+) -> str:
+    """Describe settings, data, model and batches of a run, in aligned lines."""
+    blocks = {
+        "Settings that differ from the defaults": [
+            (change.key, f"{change.value}  ({change.origin})")
+            for change in config.changed_settings()
+        ],
+        "Data": [
+            ("train", describe_rows(inputs.train_set)),
+            ("eval", describe_rows(inputs.eval_set) if inputs.eval_set else "none"),
+            *token_counts(inputs.train_set, processor, config.data.max_text_tokens),
+        ],
+        "Model": [*describe_model(model)],
+        "Batches": [*describe_batches(args, inputs.train_set)],
+    }
+    lines = []
+    for title, rows in blocks.items():
+        lines += ["", title, *(f"  {name:<40} {value}" for name, value in rows)]
+    return "\n".join(lines)
+
+
+def describe_rows(dataset: MultimodalDataset) -> str:
+    """Say how many rows and images there are, and of which shape."""
+    summary = dataset.summary
+    shapes = ", ".join(f"{count:,} {shape}" for shape, count in summary.shapes.most_common())
+    return f"{summary.rows:,} rows, {summary.distinct_images:,} distinct images: {shapes}"
+
+
+def token_counts(
+    dataset: MultimodalDataset, processor: JinaEmbeddingsV4Processor, max_text_tokens: int
+) -> Iterator[tuple[str, str]]:
+    """Measure tokens per image and per text on evenly spaced rows, prompts included."""
+    images, texts = [], []
+    every = max(1, len(dataset) // MEASURED_ROWS)
+    for index in range(0, len(dataset), every):
+        sample = dataset.sample(index)
+        for item in (sample.query, *sample.positives, *sample.negatives):
+            if item.image is not None:
+                size = image_size(item.image, root=dataset._image_root(sample.file))
+                images.append(processor.image_settings.token_count(*size))
+            if item.text is not None:
+                sequence = processor.text_sequence(item.text, prompt="Query")
+                texts.append(len(sequence))
+    yield "vision tokens per image", _spread(images)
+    cut = sum(count > max_text_tokens for count in texts)
+    yield "tokens per text", _spread(texts) + (f"; {cut} cut at {max_text_tokens}" if cut else "")
+
+
+def describe_model(model: JinaEmbeddingsV4Model) -> Iterator[tuple[str, str]]:
+    """Say how the model computes and what of it is trained."""
+    attention = model.config.text_config._attn_implementation
+    settings = model.adapter_settings[model.trained_task]
+    yield "base", f"{str(model.dtype).removeprefix('torch.')} on {model.device}, {attention}"
+    yield (
+        f"adapter {model.trained_task}",
+        f"rank {settings.rank}, alpha {settings.alpha:g}, dropout {settings.dropout:g}",
+    )
+    trained = adapter_parameters(model, model.trained_task)
+    for part, mark in PARTS.items():
+        count = sum(p.numel() for name, p in trained.items() if mark in name and p.requires_grad)
+        yield f"trainable, {part}", f"{count:,}"
+    total = sum(p.numel() for p in model.parameters())
+    yield "frozen", f"{total - sum(p.numel() for p in trained.values()):,}"
+
+
+def describe_batches(
+    args: TrainingArguments, train_set: MultimodalDataset
+) -> Iterator[tuple[str, str]]:
+    """Say how many steps there are and what a query is told apart from."""
+    size, accumulated = args.train_batch_size, args.gradient_accumulation_steps
+    steps = args.max_steps
+    if steps <= 0:
+        steps = int(max(1, len(train_set) // size // accumulated) * args.num_train_epochs)
+    yield "optimizer steps", f"{steps:,}"
+    extra = (
+        " and the batch's hard negatives"
+        if any("hard negatives" in shape for shape in train_set.summary.shapes)
+        else ""
+    )
+    apart = "; accumulated batches add none" if accumulated > 1 else ""
+    yield "in-batch negatives per query", f"{size - 1}{extra}{apart}"
+
+
+def _spread(counts: Iterable[int]) -> str:
+    counts = sorted(counts)
+    if not counts:
+        return "none"
+    return f"{counts[0]} to {counts[-1]}, median {median(counts):g}"
+
+
+def usage_lines(folder: Any) -> str:
+    """Return the three lines that use a finished model."""
+    return "\n".join(
+        [
+            "from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model",
+            f'model = JinaEmbeddingsV4Model.from_pretrained("{folder}")',
+            'vectors = model.get_single_vector_embeddings(texts=["a red apple"], '
+            'task_label="retrieval")',
+        ]
+    )

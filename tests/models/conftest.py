@@ -1,0 +1,96 @@
+"""What several tests of the model share: packed batches, folders to damage, measures of error."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jina.data.image_loading import load_image
+from jina.models.packing import pack
+
+
+@pytest.fixture(scope="session")
+def loaded_images(golden):
+    """The golden images as upright RGB."""
+    return [load_image(path) for path in golden.images]
+
+
+@pytest.fixture(scope="session")
+def sequences(golden, loaded_images, jina_model):
+    """The golden texts as queries, the golden images, and both in turns."""
+    processor = jina_model.processor
+    texts = [processor.text_sequence(text, prompt="Query") for text in golden.texts]
+    images = [processor.image_sequence(image) for image in loaded_images]
+    mixed = [item for pair in zip(texts, images, strict=False) for item in pair]
+    return SimpleNamespace(text=texts, image=images, mixed=mixed)
+
+
+@pytest.fixture(scope="session")
+def embed():
+    """Return a function from model and sequences to single vectors (N, H) and multi (T, D)."""
+
+    def single_and_multi(model, items, task="retrieval"):
+        batch = pack(items)
+        states = model.hidden_states(batch, task)
+        return model.single_vectors(states, batch), model.multi_vectors(states)
+
+    return single_and_multi
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    """Return a function from two dictionaries of tensors to the worst relative error."""
+
+    def worst(found, expected):
+        assert found.keys() == expected.keys()
+        return max(
+            float((found[name] - tensor).norm() / tensor.norm())
+            for name, tensor in expected.items()
+        )
+
+    return worst
+
+
+@pytest.fixture
+def folder_copy(fixture_folder, tmp_path):
+    """A copy of the conformance checkpoint to do as one likes with."""
+    unneeded = shutil.ignore_patterns("golden*", "images", "README.md")
+    return shutil.copytree(fixture_folder, tmp_path / "copy", ignore=unneeded)
+
+
+@pytest.fixture(scope="session")
+def edit_json():
+    """Return a function that updates fields of a JSON file, `None` meaning that one goes."""
+
+    def edit(file, **changes):
+        values = json.loads(file.read_text(encoding="utf-8")) | changes
+        kept = {name: value for name, value in values.items() if value is not None}
+        file.write_text(json.dumps(kept), encoding="utf-8")
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def edit_tensors():
+    """Return a function that rewrites a safetensors file with what `change` makes of its tensors."""
+
+    def edit(file, change):
+        save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file)
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def is_equal():
+    """Return a function that tells whether two dictionaries hold the same tensors, bit for bit."""
+
+    def compare(found, expected):
+        return found.keys() == expected.keys() and all(
+            found[name].dtype == t.dtype and torch.equal(found[name], t)
+            for name, t in expected.items()
+        )
+
+    return compare

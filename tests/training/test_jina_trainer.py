@@ -1,0 +1,301 @@
+"""The training step: what it computes, moves, logs and saves, and when it stops."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jina.data.data_collator import ContrastiveDataCollator
+from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.training.callbacks import DivergedError
+from jina.training.config_sections import LossSection, TrainingSection
+from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
+from jina.training.training_config import JinaTrainingConfig
+
+QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
+
+
+@pytest.fixture
+def make_trainer(tiny_folder, tmp_path, rows, write_rows):
+    """Return a function that builds a trainer on the eight rows, or on the rows given."""
+
+    def make(*, given=None, loss=None, dropout=0.0, dtype="auto", bf16=False, **training):
+        values = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 2}
+        section = TrainingSection(
+            **{**QUIET, "output_dir": str(tmp_path / "out"), **values, **training}
+        )
+        model = JinaEmbeddingsV4Model.from_pretrained(tiny_folder, dtype=dtype, device="cpu")
+        model.train_adapter("retrieval", dropout=dropout)
+        file = write_rows(given or rows, name=f"rows_{bool(given)}.jsonl")
+        dataset = MultimodalDataset(file, task="retrieval")
+        return JinaEmbeddingTrainer(
+            model,
+            JinaTrainingConfig(training=section).training_arguments(bf16=bf16),
+            loss=loss or LossSection(),
+            train_dataset=dataset,
+            eval_dataset=dataset,
+            data_collator=ContrastiveDataCollator(
+                model.processor, task="retrieval", max_text_tokens=64
+            ),
+        )
+
+    return make
+
+
+def parameters_of(trainer):
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def trained_of(trainer):
+    return {name: p.detach().clone() for name, p in trainer.model.trained_parameters().items()}
+
+
+def first_batch(trainer):
+    return next(iter(trainer.get_train_dataloader()))
+
+
+# --- the step ------------------------------------------------------------------------------------
+
+
+def test_two_steps_move_every_decoder_tensor_of_the_trained_adapter_and_nothing_else(make_trainer):
+    trainer = make_trainer()
+    before = parameters_of(trainer)
+    trainer.train()
+    moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
+    trained = {n for n in before if ".retrieval." in n}
+    projector = {n for n in trained if "projector" in n}  # the single-vector loss doesn't reach it
+    assert projector
+    assert moved == trained - projector
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_loss_is_the_one_computed_by_hand_from_inference_embeddings(make_trainer, symmetric):
+    trainer = make_trainer(loss=LossSection(temperature=0.1, symmetric=symmetric))
+    samples = [trainer.train_dataset[i] for i in range(4)]
+    loss = trainer.compute_loss(trainer.model, trainer.data_collator(samples))
+    queries = trainer.model.get_single_vector_embeddings(images=[s.query.image for s in samples])
+    texts = [sample.positives[0].text for sample in samples]
+    passages = trainer.model.get_single_vector_embeddings(texts=texts, prompt_name="passage")
+    scores = queries @ passages.T / 0.1
+    forward = -scores.log_softmax(dim=1).diagonal().mean()
+    backward = -scores.log_softmax(dim=0).diagonal().mean()
+    expected = (forward + backward) / 2 if symmetric else forward
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert abs(forward - backward) > 1e-3  # the two forms can be told apart
+
+
+def test_hard_negatives_raise_the_loss_and_rows_may_have_any_number(make_trainer, rows):
+    plain = make_trainer()
+    ragged = [
+        {**row, "negative": ["a grey circle", "a dog"][: i % 3]} for i, row in enumerate(rows)
+    ]
+    with_negatives = make_trainer(given=ragged)
+    batches = [
+        t.data_collator([t.train_dataset[i] for i in range(4)]) for t in (plain, with_negatives)
+    ]
+    assert len(batches[1]["negative_lengths"]) == 3
+    assert "negative_lengths" not in batches[0]
+    losses = [
+        t.compute_loss(t.model, b) for t, b in zip((plain, with_negatives), batches, strict=True)
+    ]
+    assert losses[1] > losses[0] + 1e-4
+
+
+def test_two_captions_of_one_image_are_not_each_others_negatives(make_trainer, rows):
+    first = rows[0]
+    doubled = [first, {**first, "positive": "something red"}, *rows[1:]]
+    batch_of = make_trainer(given=doubled)
+    samples = [batch_of.train_dataset[i] for i in range(4)]
+    masked = batch_of.compute_loss(batch_of.model, batch_of.data_collator(samples))
+    distinct = {**batch_of.data_collator(samples), "query_identities": torch.arange(4)}
+    assert masked < batch_of.compute_loss(batch_of.model, distinct) - 1e-4
+
+
+def test_a_query_without_any_negative_is_refused(make_trainer, rows):
+    trainer = make_trainer(given=[rows[0]] * 4)
+    with pytest.raises(BatchError, match="queries without any negative; got rows"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_accumulating_the_same_batch_leaves_the_gradient_norm(make_trainer, rows, accumulation):
+    def norm(times):
+        trainer = make_trainer(
+            given=rows[:4] * times,
+            gradient_accumulation_steps=times,
+            train_sampling_strategy="sequential",
+            max_steps=1,
+        )
+        trainer.train()
+        return trainer.state.log_history[0]["grad_norm"]
+
+    assert norm(accumulation) / norm(1) == pytest.approx(1, abs=1e-6)
+
+
+def test_gradient_checkpointing_changes_no_bit_of_the_update(make_trainer):
+    results = []
+    for checkpointing in (False, True):
+        trainer = make_trainer(activation_checkpointing=checkpointing, dropout=0.1)
+        trainer.train()
+        results.append(trained_of(trainer))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+def test_under_bf16_the_adapter_and_the_loss_stay_float32(make_trainer):
+    trainer = make_trainer(dtype="bfloat16", bf16=True)
+    trainer.train()
+    assert trainer.args.bf16
+    assert {p.dtype for p in trainer.model.trained_parameters().values()} == {torch.float32}
+    assert trainer.compute_loss(trainer.model, first_batch(trainer)).dtype == torch.float32
+
+
+def test_a_batch_has_no_labels_and_says_its_task(make_trainer):
+    batch = first_batch(make_trainer())
+    assert "labels" not in batch
+    assert batch["task"] == "retrieval"
+    assert not [key for key, value in batch.items() if key == "query_input_ids" and value.dim() > 1]
+
+
+# --- what is logged ------------------------------------------------------------------------------
+
+
+def test_each_step_logs_loss_gradient_rate_speed_and_similarities(make_trainer):
+    trainer = make_trainer()
+    trainer.train()
+    step = trainer.state.log_history[0]
+    assert step.keys() >= {
+        "contrastive_loss",
+        "grad_norm",
+        "learning_rate",
+        "pairs_per_second",
+        "tokens_per_second",
+        "positive_similarity",
+        "negative_similarity",
+    }
+    assert -1 <= step["negative_similarity"] <= 1
+
+
+def test_evaluation_reports_the_mean_loss_of_full_batches(make_trainer):
+    trainer = make_trainer(per_device_eval_batch_size=4)
+    expected = [
+        trainer.compute_loss(trainer.model.eval(), batch).item()
+        for batch in trainer.get_eval_dataloader()
+    ]
+    assert len(expected) == 2
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(sum(expected) / 2, abs=1e-5)
+
+
+# --- when it stops -------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(make_trainer, monkeypatch):
+    trainer = make_trainer(max_steps=4)
+    healthy = trainer._contrastive_loss
+
+    def poisoned(*args):
+        return healthy(*args) * (float("nan") if trainer.state.global_step == 2 else 1)
+
+    monkeypatch.setattr(trainer, "_contrastive_loss", poisoned)
+    with pytest.raises(DivergedError, match="step 3: the loss is not finite; got nan"):
+        trainer.train()
+    assert trainer.state.global_step == 2
+    assert all(torch.isfinite(p).all() for p in trained_of(trainer).values())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update(make_trainer):
+    trainer = make_trainer()
+    name, parameter = next(iter(trainer.model.trained_parameters().items()))
+    parameter.register_hook(lambda gradient: gradient * float("inf"))
+    before = trained_of(trainer)
+    with pytest.raises(DivergedError, match="step 1: gradients that are not finite"):
+        trainer.train()
+    assert torch.equal(trained_of(trainer)[name], before[name])
+
+
+def test_a_frozen_tensor_that_moves_stops_the_run(make_trainer):
+    trainer = make_trainer()
+    norm = trainer.model.model.language_model.norm.weight
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_post_hook(lambda *_: norm.data.add_(1))
+    with pytest.raises(DivergedError, match="1 frozen ones"):
+        trainer.train()
+
+
+def test_an_update_that_moves_nothing_stops_the_run(make_trainer):
+    trainer = make_trainer()
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(lambda *_: trainer.model.zero_grad())
+    with pytest.raises(DivergedError, match="got 0 of 44 trainable tensors moved"):
+        trainer.train()
+
+
+def test_a_first_step_of_warm_up_with_rate_zero_is_no_alarm(make_trainer):
+    trainer = make_trainer(warmup_steps=2.0, max_steps=3)
+    trainer.train()
+    assert trainer.state.log_history[0]["learning_rate"] == 0
+    assert trainer.state.global_step == 3
+
+
+# --- what is saved -------------------------------------------------------------------------------
+
+
+def test_a_step_checkpoint_holds_the_adapter_in_float32_and_no_base_weights(make_trainer, tmp_path):
+    trainer = make_trainer(save_strategy="steps", save_steps=1.0, max_steps=1)
+    trainer.train()
+    folder = tmp_path / "out" / "checkpoint-1"
+    stored = load_file(folder / "adapters" / "adapter_model.safetensors")
+    assert stored.keys() == trained_of(trainer).keys()
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    assert not list(folder.glob("*.safetensors"))
+    assert not (folder / "training_args.bin").exists()
+
+
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(make_trainer, tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 2.0, "max_steps": 4, "dropout": 0.1}
+    whole = make_trainer(**saving)
+    whole.train()
+    resumed = make_trainer(**saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    other_seed = make_trainer(**saving, seed=1)
+    other_seed.train()
+    expected, again, other = trained_of(whole), trained_of(resumed), trained_of(other_seed)
+    assert all(torch.equal(again[name], expected[name]) for name in expected)
+    assert not all(torch.equal(other[name], expected[name]) for name in expected)
+
+
+def test_the_best_checkpoint_can_be_loaded_at_the_end(make_trainer, tmp_path):
+    trainer = make_trainer(
+        max_steps=2,
+        save_strategy="steps",
+        eval_strategy="steps",
+        save_steps=1.0,
+        eval_steps=1.0,
+        load_best_model_at_end=True,
+        per_device_eval_batch_size=4,
+    )
+    trainer.train()
+    best = tmp_path / "out" / trainer.state.best_model_checkpoint.rsplit("/", 1)[-1]
+    stored = load_file(best / "adapters" / "adapter_model.safetensors")
+    assert all(torch.equal(tensor, stored[n]) for n, tensor in trained_of(trainer).items())
+    history = json.loads((best / "trainer_state.json").read_text())
+    assert history["best_metric"] == min(
+        h["eval_loss"] for h in history["log_history"] if "eval_loss" in h
+    )
+
+
+def test_the_finished_model_is_a_complete_folder_that_embeds_as_the_one_in_memory(
+    make_trainer, tmp_path, tiny_folder
+):
+    trainer = make_trainer()
+    trainer.train()
+    trainer.save_model()
+    saved = JinaEmbeddingsV4Model.from_pretrained(tmp_path / "out", device="cpu")
+    base = JinaEmbeddingsV4Model.from_pretrained(tiny_folder, device="cpu")
+    found, expected, before = (
+        model.get_single_vector_embeddings(texts=["a red square"])
+        for model in (saved, trainer.model, base)
+    )
+    assert torch.equal(found, expected)
+    assert not torch.equal(found, before)

@@ -1,0 +1,112 @@
+"""Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
+
+Reads project_config.yaml, checks every row and image, trains one adapter and writes a complete
+checkpoint. Exit codes: 0 done, 2 bad configuration or data, 3 training went wrong.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from transformers import set_seed
+
+from jina.data.data_collator import ContrastiveDataCollator
+from jina.data.image_loading import ImageError
+from jina.data.multimodal_dataset import DataError
+from jina.models.checkpoint import CheckpointError
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.training.callbacks import DivergedError
+from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
+from jina.training.run_inputs import check_inputs
+from jina.training.startup_report import startup_report, usage_lines
+from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
+
+logger = logging.getLogger("smartembed")
+
+BAD_INPUT, DIVERGED = 2, 3
+ONE_STEP = {
+    "max_steps": 1,
+    "warmup_steps": 0,
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "load_best_model_at_end": False,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = parse_options(argv)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logger.setLevel(logging.INFO)  # ours; libraries only warn
+    try:
+        train(load_config(options.config, options.set), options)
+    except (ConfigError, DataError, ImageError, CheckpointError, BatchError) as error:
+        logger.error("%s", error)
+        return BAD_INPUT
+    except DivergedError as error:
+        logger.error("%s", error)
+        return DIVERGED
+    return 0
+
+
+def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="project_config.yaml", metavar="FILE")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--dry-run", action="store_true", help="take one step, save nothing")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    return parser.parse_args(argv)
+
+
+def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
+    """Inputs, model, adapter, trainer; then train and save."""
+    inputs = check_inputs(config, resume=options.resume)
+    model = JinaEmbeddingsV4Model.from_pretrained(
+        inputs.base_model_path,
+        dtype=config.model.dtype,
+        attn_implementation=config.model.attn_implementation,
+        device="cpu" if config.training.use_cpu else None,
+    )
+    is_bf16 = model.dtype == torch.bfloat16 and model.device.type == "cuda"
+    args = config.training_arguments(bf16=is_bf16)
+    set_seed(args.seed)  # before a new adapter is drawn
+    lora = config.lora
+    model.train_adapter(
+        lora.task, fresh=lora.init == "new", rank=lora.r, alpha=lora.alpha, dropout=lora.dropout
+    )
+    processor = model.processor.with_image_settings(
+        min_pixels=config.data.min_pixels,
+        max_pixels=config.data.max_pixels,
+        square=config.data.image_size,
+    )
+    report = startup_report(config, args, inputs, model=model, processor=processor)
+    logger.info("%s\n", report)
+    with tempfile.TemporaryDirectory() as nowhere:
+        if options.dry_run:
+            args = replace(args, output_dir=nowhere, **ONE_STEP)
+        trainer = JinaEmbeddingTrainer(
+            model,
+            args,
+            loss=config.loss,
+            train_dataset=inputs.train_set,
+            eval_dataset=inputs.eval_set,
+            data_collator=ContrastiveDataCollator(
+                processor, task=lora.task, max_text_tokens=config.data.max_text_tokens
+            ),
+        )
+        trainer.train(resume_from_checkpoint=options.resume or None)
+    if options.dry_run:
+        logger.info("Dry run: one step done, nothing saved.")
+        return
+    trainer.save_model()
+    logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
