@@ -39,6 +39,7 @@ from jina.data.records import (
 )
 
 MAX_PROBLEMS_SHOWN = 50
+HARD_NEGATIVES = " + hard negatives"
 # Decoding the largest image allowed takes about 1 GB, so the threads are few.
 MAX_CHECKING_THREADS = 8
 
@@ -92,10 +93,15 @@ class DatasetSummary:
     shapes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def has_negatives(self) -> bool:
+        """Whether any row brings hard negatives of its own."""
+        return any(HARD_NEGATIVES in shape for shape in self.shapes)
+
     def count(self, sample: Sample) -> None:
         """Add one row."""
         found = " / ".join(sorted({_shape(item) for item in sample.positives}))
-        negatives = " + hard negatives" if sample.negatives else ""
+        negatives = HARD_NEGATIVES if sample.negatives else ""
         self.rows += 1
         self.shapes[f"{_shape(sample.query)} → {found}{negatives}"] += 1
         self.sources[sample.source or "(none)"] += 1
@@ -179,7 +185,8 @@ class MultimodalDataset(Dataset[LoadedSample]):
             raise DataError(f"{file}:{line}: line: {what} during a run, and start again")
         return parse_line(raw, file=file, line=line)
 
-    def _image_root(self, file: Path | str) -> Path:
+    def image_root(self, file: Path | str) -> Path:
+        """Return the folder that image paths in a file start from."""
         """Return the folder that the images of a file start from and stay in."""
         return self.image_base_dir or Path(file).parent
 
@@ -188,7 +195,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
         if item.image is None:
             return LoadedItem(item.text, None, _identity(item.text, b""))
         try:
-            image = load_image(item.image, root=self._image_root(sample.file))
+            image = load_image(item.image, root=self.image_root(sample.file))
         except ImageError as error:
             raise ImageError(f"{sample.where}: {name}: {error}") from error
         return LoadedItem(item.text, image, _identity(item.text, pixel_identity(image)))
@@ -198,7 +205,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
         problems: list[Problem] = []
         images: dict[ImageKey, None] = {}
         for number, file in enumerate(self.files):
-            root, line = self._image_root(file), 0
+            root, line = self.image_root(file), 0
             self._first_rows.append(len(self._offsets))
             for offset, line, raw in read_lines(file):
                 try:
@@ -242,7 +249,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
             for sample in read_samples(file)
             if isinstance(sample, Sample)
             for name, item in _named_items(sample)
-            if item.image and (key := (self._image_root(file), item.image)) in broken
+            if item.image and (key := (self.image_root(file), item.image)) in broken
         ]
 
 

@@ -197,8 +197,10 @@ def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> 
         return torch.zeros(shape)
     if len(shape) == 1:
         return torch.ones(shape)
-    fan_in = 1 if "embed_tokens" in name else math.prod(shape[1:])
-    return torch.randn(shape, generator=generator) * fan_in**-0.5
+    scale = 1.0 if "embed_tokens" in name else math.prod(shape[1:]) ** -0.5
+    if ".lora_B." in name:
+        scale *= 0.1  # an adapter is a small change
+    return torch.randn(shape, generator=generator) * scale
 
 
 def _adapter_config() -> dict[str, Any]:

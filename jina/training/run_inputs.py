@@ -53,8 +53,8 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
     attention = config.model.attn_implementation
     if attention == "flash_attention_2" and not is_flash_attn_2_available():
         problems.append(
-            f"model.attn_implementation: flash-attn is not usable here; got {attention}; write auto, "
-            "or install requirements-gpu.txt on a machine with a GPU"
+            f"model.attn_implementation: flash-attn is not usable here; got {attention}; "
+            "write auto, or install requirements-gpu.txt on a machine with a GPU"
         )
     if problems or train_set is None:
         raise ConfigError(problems)

@@ -68,7 +68,7 @@ def token_counts(
         sample = dataset.sample(index)
         for item in (sample.query, *sample.positives, *sample.negatives):
             if item.image is not None:
-                size = image_size(item.image, root=dataset._image_root(sample.file))
+                size = image_size(item.image, root=dataset.image_root(sample.file))
                 images.append(processor.image_settings.token_count(*size))
             if item.text is not None:
                 sequence = processor.text_sequence(item.text, prompt="Query")
@@ -106,7 +106,7 @@ def describe_batches(
     yield "optimizer steps", f"{steps:,}"
     extra = (
         " and the batch's hard negatives"
-        if any("hard negatives" in shape for shape in train_set.summary.shapes)
+        if train_set.summary.has_negatives
         else ""
     )
     apart = "; accumulated batches add none" if accumulated > 1 else ""
