@@ -199,7 +199,8 @@ class Encoder:
         was_training = self.training
         self.eval()
         try:
-            with torch.no_grad():
+            # the model's own types decide, whatever the caller's autocast
+            with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
                 yield
         finally:
             self.train(was_training)

@@ -183,7 +183,7 @@ class JinaEmbeddingsV4Processor:
         tokenizer_file = Path(path, "tokenizer.json")
         try:
             settings = ImageSettings.from_dict(json.loads(settings_file.read_text("utf-8")))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OSError, TypeError, ValueError) as error:
             raise ValueError(_unusable(settings_file, error)) from error
         try:
             tokenizer = Tokenizer.from_file(str(tokenizer_file))

@@ -53,7 +53,7 @@ class JinaEmbeddingTrainer(Trainer):
         self.model_accepts_loss_kwargs = False  # the loss is divided by the accumulation steps
         self.loss = loss
         self._since_log: list[dict[str, float]] = []
-        self._last_log = time.perf_counter()
+        self._last_log = 0.0
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
@@ -76,7 +76,8 @@ class JinaEmbeddingTrainer(Trainer):
         pairing = pairing_of(inputs)
         parts = [PackedBatch.from_dict(inputs, prefix) for prefix in ("query_", *_present(inputs))]
         batch = concatenate(parts)
-        vectors = model.single_vectors(model.hidden_states(batch, inputs["task"]), batch)
+        with self.accelerator.autocast():  # accelerate wraps `forward`, which isn't called here
+            vectors = model.single_vectors(model.hidden_states(batch, inputs["task"]), batch)
         queries, candidates = vectors.split([len(parts[0]), len(vectors) - len(parts[0])])
         loss = self._contrastive_loss(queries, candidates, pairing, inputs["positive_owners"])
         if not torch.isfinite(loss):
@@ -111,6 +112,18 @@ class JinaEmbeddingTrainer(Trainer):
             return self.compute_loss(model, inputs).detach(), None, None
 
     # ---- what is logged --------------------------------------------------------------------
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as transformers does; speed is counted from here."""
+        self._last_log = time.perf_counter()
+        return super().train(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate as transformers does, without counting it against the training speed."""
+        started = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        self._last_log += time.perf_counter() - started
+        return metrics
 
     def _note(
         self, loss: Tensor, queries: Tensor, candidates: Tensor, pairing: Pairing, *, tokens: int

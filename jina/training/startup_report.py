@@ -104,11 +104,7 @@ def describe_batches(
     if steps <= 0:
         steps = int(max(1, len(train_set) // size // accumulated) * args.num_train_epochs)
     yield "optimizer steps", f"{steps:,}"
-    extra = (
-        " and the batch's hard negatives"
-        if train_set.summary.has_negatives
-        else ""
-    )
+    extra = " and the batch's hard negatives" if train_set.summary.has_negatives else ""
     apart = "; accumulated batches add none" if accumulated > 1 else ""
     yield "in-batch negatives per query", f"{size - 1}{extra}{apart}"
 

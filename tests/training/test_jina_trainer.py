@@ -143,12 +143,25 @@ def test_gradient_checkpointing_changes_no_bit_of_the_update(make_trainer):
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
 
 
-def test_under_bf16_the_adapter_and_the_loss_stay_float32(make_trainer):
-    trainer = make_trainer(dtype="bfloat16", bf16=True)
+@pytest.mark.parametrize("bf16", [True, False])
+def test_under_bf16_the_decoder_computes_in_it_and_adapter_and_loss_stay_float32(
+    make_trainer, bf16
+):
+    trainer = make_trainer(bf16=bf16)
+    layer = trainer.model.model.language_model.layers[0].mlp.down_proj
+    seen = set()
+    layer.lora_A["retrieval"].register_forward_hook(lambda _, __, output: seen.add(output.dtype))
     trainer.train()
-    assert trainer.args.bf16
+    assert seen == {torch.bfloat16 if bf16 else torch.float32}
     assert {p.dtype for p in trainer.model.trained_parameters().values()} == {torch.float32}
     assert trainer.compute_loss(trainer.model, first_batch(trainer)).dtype == torch.float32
+
+
+def test_a_bfloat16_base_trains_its_adapter_in_float32(make_trainer):
+    trainer = make_trainer(dtype="bfloat16")
+    trainer.train()
+    assert trainer.model.dtype == torch.bfloat16
+    assert {p.dtype for p in trainer.model.trained_parameters().values()} == {torch.float32}
 
 
 def test_a_batch_has_no_labels_and_says_its_task(make_trainer):
