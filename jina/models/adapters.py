@@ -39,6 +39,21 @@ class AdapterSettings:
     alpha: float
     dropout: float
 
+    def __post_init__(self) -> None:
+        """Refuse values no adapter can have."""
+        for name, is_right, wanted in (
+            ("rank", isinstance(self.rank, int) and self.rank > 0, "a whole number above 0"),
+            ("alpha", isinstance(self.alpha, (int, float)) and self.alpha > 0, "above 0"),
+            (
+                "dropout",
+                isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1,
+                "from 0 to below 1",
+            ),
+        ):
+            if not is_right:
+                got = getattr(self, name)
+                raise ValueError(f"{name}: out of range; got {got!r}; it must be {wanted}")
+
     @property
     def scaling(self) -> float:
         """Factor on the adapter's output."""
@@ -87,7 +102,9 @@ def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty
 
 def replace_adapter(model: nn.Module, task: str, settings: AdapterSettings) -> None:
     """Put a freshly initialised adapter in the place of `task`'s, with its own settings."""
-    delete_adapter(model, task, prefix="lora_", layer_cls=LoraLayer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Adapter .* was active")  # the new one takes its place
+        delete_adapter(model, task, prefix="lora_", layer_cls=LoraLayer)
     add_adapter(model, task, settings, empty=False)
     for parameter in adapter_parameters(model, task).values():
         parameter.data = parameter.data.float()
@@ -102,7 +119,8 @@ def set_dropout(model: nn.Module, task: str, dropout: float) -> None:
     """Set the dropout of an adapter."""
     for module in model.modules():
         if isinstance(module, LoraLayer):
-            module.lora_dropout[task] = nn.Dropout(dropout) if dropout else nn.Identity()
+            new = nn.Dropout(dropout) if dropout else nn.Identity()
+            module.lora_dropout[task] = new.train(module.training)
 
 
 def adapter_parameters(model: nn.Module, task: str) -> dict[str, nn.Parameter]:
@@ -140,7 +158,14 @@ def lora_layers(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, LoraLayer)]
 
 
-def round_to(parameters: dict[str, nn.Parameter], dtype: torch.dtype) -> None:
-    """Round parameters in place to the values that `dtype` can hold."""
-    for parameter in parameters.values():
-        parameter.data.copy_(parameter.data.to(dtype))
+def round_to(parameters: dict[str, nn.Parameter], dtype: torch.dtype, *, factor: float) -> None:
+    """Round an adapter in place to what a file of type `dtype` gives back.
+
+    Args:
+        parameters: A and B under official names.
+        dtype: of the file.
+        factor: what B is multiplied by in the file, see `fit_rank`.
+    """
+    for name, parameter in parameters.items():
+        scale = factor if ".lora_B." in name else 1.0
+        parameter.data.copy_((parameter.data * scale).to(dtype).to(parameter.dtype) / scale)

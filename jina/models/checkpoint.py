@@ -35,7 +35,7 @@ REQUIRED = (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
 )
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 SHOWN = 20
 
 
@@ -75,7 +75,7 @@ class Checkpoint:
                 f"got no {', '.join(missing)}; {advice}"
             )
         config = _read_json(folder / "config.json")
-        if "JinaEmbeddingsV4Model" not in config.get("architectures", []):
+        if "JinaEmbeddingsV4Model" not in (config.get("architectures") or []):
             raise CheckpointError(
                 f"{folder / 'config.json'}: not a Jina Embeddings V4 model; "
                 f"got architectures {config.get('architectures')}; {advice}"
@@ -190,11 +190,19 @@ def _base_files(folder: Path) -> tuple[Path, ...]:
     present = {file.name for file in folder.glob("*.safetensors")}
     named = {"model.safetensors"}
     if (folder / INDEX).is_file():
-        named = set(_read_json(folder / INDEX).get("weight_map", {}).values())
+        weight_map = _read_json(folder / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(name, str) for name in weight_map.values()
+        ):
+            raise CheckpointError(
+                f"{folder / INDEX}: no map from tensors to files; got {str(weight_map)[:80]}; "
+                "fetch the file again"
+            )
+        named = set(weight_map.values())
     if named != present:
         raise CheckpointError(
             f"{folder}: weight files don't match; got {sorted(present)}; "
-            f"expected {sorted(map(str, named))} and no other .safetensors file"
+            f"expected {sorted(named)} and no other .safetensors file"
         )
     return tuple(folder / name for name in sorted(present))
 
@@ -235,8 +243,12 @@ def save_checkpoint(
     Raises:
         CheckpointError: the target is the source, or holds other weights.
     """
-    own = {file.name for file in source.base_files}
-    foreign = sorted(file.name for file in target.glob("*.safetensors") if file.name not in own)
+    own = {file.name: file for file in source.base_files}
+    foreign = sorted(
+        file.name
+        for file in target.glob("*.safetensors")
+        if file.name not in own or not _is_same_weights(file, own[file.name])
+    )
     if target.resolve() == source.path.resolve() or foreign:
         raise CheckpointError(
             f"{target}: can't save here; got {', '.join(foreign) or 'the base model itself'}; "
@@ -244,7 +256,8 @@ def save_checkpoint(
         )
     (target / "adapters").mkdir(parents=True, exist_ok=True)
     for file in source.base_files:
-        _replace(target / file.name, lambda new, file=file: _link_or_copy(file.resolve(), new))
+        if not (target / file.name).exists():
+            _replace(target / file.name, lambda new, file=file: _link_or_copy(file.resolve(), new))
     for file in source.small_files():
         _replace(
             target / file.relative_to(source.path),
@@ -280,6 +293,14 @@ def _save_adapters(
     new = {name: tensor.to(dtype).contiguous() for name, tensor in fitted.items()}
     tensors = {name: kept[name] if name in kept else new[name] for name in stored}
     _replace(target / ADAPTER_WEIGHTS, lambda file: save_file(tensors, file, {"format": "pt"}))
+
+
+def _is_same_weights(file: Path, other: Path) -> bool:
+    """Whether two weight files are one, or copies as far as size and beginning can tell."""
+    if file.samefile(other):
+        return True
+    with file.open("rb") as a, other.open("rb") as b:
+        return file.stat().st_size == other.stat().st_size and a.read(2**20) == b.read(2**20)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -6,14 +6,17 @@ because transformers 5 writes a form that the official code can't read.
 """
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2_5_VLConfig
 
 TASK_NAMES = ("retrieval", "text-matching", "code")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @strict
@@ -47,7 +50,9 @@ def config_from_dict(values: dict[str, Any]) -> JinaEmbeddingsV4Config:
     left_out = {"auto_map", "_attn_implementation", "model_type"}
     if "text_config" in values:
         left_out |= {"rope_scaling", "rope_theta"}
-    return JinaEmbeddingsV4Config(**{k: v for k, v in values.items() if k not in left_out})
+    # a copy, because transformers corrects nested sections in place
+    kept = deepcopy({name: value for name, value in values.items() if name not in left_out})
+    return JinaEmbeddingsV4Config(**kept)
 
 
 def read_config(folder: Path) -> JinaEmbeddingsV4Config:
@@ -59,10 +64,12 @@ def read_config(folder: Path) -> JinaEmbeddingsV4Config:
     file = folder / "config.json"
     try:
         config = config_from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
         raise ValueError(
             f"{file}: not a configuration; got {error}; fetch the file again"
         ) from error
+    if config.dtype not in (None, *DTYPES):
+        raise ValueError(f"{file}: dtype: not a type to compute in; got {config.dtype}")
     if set(config.task_names) != set(TASK_NAMES):
         raise ValueError(
             f"{file}: task_names: not Jina's tasks; got {list(config.task_names)}; "

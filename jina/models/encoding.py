@@ -64,14 +64,16 @@ class Encoder:
         Raises:
             ValueError: an unknown task, prompt or dimension.
         """
-        task = self._known_task(task or self.task)
+        task = self._known_task(self.task if task is None else task)
         prompt_name = prompt_name or "query"
         if prompt_name not in PROMPTS:
             raise ValueError(
                 f"prompt_name: unknown; got {prompt_name!r}; use {' or '.join(PROMPTS)}"
             )
+        _check_at_least_one(max_length=max_length, batch_size=batch_size)
         prompt, limit = prompt_for(task, prompt_name), min(max_length, MAX_TEXT_TOKENS)
         listed = [texts] if isinstance(texts, str) else list(texts)
+        _check_texts(listed)
         sequences = [
             self.processor.text_sequence(text, prompt=prompt, max_length=limit) for text in listed
         ]
@@ -79,7 +81,8 @@ class Encoder:
             sequences, [len(s) for s in sequences], lambda s: s,
             task=task, batch_size=batch_size, multi=return_multivector, truncate_dim=truncate_dim,
         )  # fmt: skip
-        return _as_asked(vectors, isinstance(texts, str), return_numpy, return_multivector)
+        size = None if return_multivector else self._vector_size(truncate_dim)
+        return _as_asked(vectors, isinstance(texts, str), as_numpy=return_numpy, size=size)
 
     def encode_image(
         self,
@@ -109,7 +112,8 @@ class Encoder:
             ValueError: an unknown task or dimension.
             ImageError: an image that can't be read; URLs are refused.
         """
-        task = self._known_task(task or self.task)
+        task = self._known_task(self.task if task is None else task)
+        _check_at_least_one(batch_size=batch_size, max_pixels=max_pixels)
         processor = self.processor.with_image_settings(max_pixels=max_pixels)
         is_one = isinstance(images, (str, Path, Image.Image))
         listed = [images] if is_one else list(images)
@@ -119,7 +123,8 @@ class Encoder:
             lambda image: processor.image_sequence(load_image(image)),
             task=task, batch_size=batch_size, multi=return_multivector, truncate_dim=truncate_dim,
         )  # fmt: skip
-        return _as_asked(vectors, is_one, return_numpy, return_multivector)
+        size = None if return_multivector else self._vector_size(truncate_dim)
+        return _as_asked(vectors, is_one, as_numpy=return_numpy, size=size)
 
     def get_single_vector_embeddings(
         self,
@@ -130,8 +135,9 @@ class Encoder:
         truncate_dim: int | None = None,
     ) -> Tensor:
         """Embed texts or images, one vector each: (N, D) float32, on the CPU."""
-        return torch.stack(
-            self._embed_either(texts, images, task_label, prompt_name, truncate_dim=truncate_dim)
+        options = {"truncate_dim": truncate_dim, "return_numpy": True}
+        return torch.from_numpy(
+            self._embed_either(texts, images, task_label, prompt_name, **options)
         )
 
     def get_multi_vector_embeddings(
@@ -151,7 +157,7 @@ class Encoder:
         task: str,
         prompt_name: str,
         **options: Any,
-    ) -> list[Tensor]:
+    ) -> Any:
         if (texts is None) == (images is None):
             raise ValueError("texts, images: give one of the two")
         if texts is not None:
@@ -172,12 +178,7 @@ class Encoder:
         truncate_dim: int | None,
     ) -> list[Tensor]:
         """Embed items longest first, so that a batch is even and too large a job fails at once."""
-        dim = self.config.truncate_dim if truncate_dim is None else truncate_dim
-        if dim is not None and dim not in self.config.matryoshka_dims:
-            raise ValueError(
-                f"truncate_dim: not a Matryoshka dimension; got {dim}; "
-                f"use one of {list(self.config.matryoshka_dims)}"
-            )
+        size = self._vector_size(truncate_dim)
         order = sorted(range(len(items)), key=lambda i: -lengths[i])
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         vectors: dict[int, Tensor] = {}
@@ -189,10 +190,24 @@ class Encoder:
                     found = self.multi_vectors(states).cpu().split(batch.lengths)
                 else:
                     found = self.single_vectors(states, batch)
-                    found = normalize(found[:, :dim], dim=-1).cpu() if dim else found.cpu()
+                    if size < found.shape[1]:
+                        found = normalize(found[:, :size], dim=-1)
+                    found = found.cpu()
                 vectors |= zip(chosen, found, strict=True)
                 bar.update(len(chosen))
         return [vectors[i] for i in range(len(items))]
+
+    def _vector_size(self, truncate_dim: int | None) -> int:
+        """Return the length of a single vector."""
+        dim = self.config.truncate_dim if truncate_dim is None else truncate_dim
+        if dim is None:
+            return self.config.text_config.hidden_size
+        if dim not in self.config.matryoshka_dims:
+            raise ValueError(
+                f"truncate_dim: not a Matryoshka dimension; got {dim}; "
+                f"use one of {list(self.config.matryoshka_dims)}"
+            )
+        return dim
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -204,11 +219,29 @@ class Encoder:
                 yield
         finally:
             self.train(was_training)
+            if self.trained_task is not None:
+                self.activate(self.trained_task)  # the one that takes gradients
 
 
-def _as_asked(vectors: list[Tensor], is_one: bool, as_numpy: bool, multi: bool) -> Any:
-    """Return one result for one input, and a list or an array for several."""
-    if as_numpy:
-        arrays = [vector.numpy() for vector in vectors]
-        return arrays[0] if is_one else arrays if multi else np.stack(arrays)
-    return vectors[0] if is_one else vectors
+def _as_asked(vectors: list[Tensor], is_one: bool, *, as_numpy: bool, size: int | None) -> Any:
+    """Return one result for one input, a list for several, an array for several of one `size`."""
+    results = [vector.numpy() for vector in vectors] if as_numpy else vectors
+    if is_one:
+        return results[0]
+    if as_numpy and size is not None:
+        return np.stack(results) if results else np.zeros((0, size), dtype=np.float32)
+    return results
+
+
+def _check_at_least_one(**arguments: int | None) -> None:
+    for name, value in arguments.items():
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}: out of range; got {value!r}; pass a whole number above 0")
+
+
+def _check_texts(texts: Sequence[Any]) -> None:
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"texts: item {index} is not a text; got {text!r}; pass strings")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"texts: item {index} holds half a character; got {text!r}; mend it")

@@ -18,7 +18,7 @@ class Pairing:
     Attributes:
         is_positive: (N, C) bool, the query's own positives.
         is_negative: (N, C) bool, candidates it is pushed away from. What is neither is left out: it
-            has the content of one of the query's positives and would be a false negative.
+            has the content of the query or of one of its positives and would be a false negative.
     """
 
     is_positive: Tensor
@@ -34,8 +34,8 @@ def pair_candidates(
 ) -> Pairing:
     """Sort out positives, negatives and false negatives of a batch by identity, not similarity.
 
-    A candidate is a false negative of a query if it has the content of one of that query's
-    positives, in whichever row of the batch the same query and positive met.
+    A candidate is a false negative of a query if it has the content of the query itself, or of one
+    of that query's positives, in whichever row of the batch the two met.
 
     Args:
         query_identities: (N,) int64 content hashes.
@@ -48,6 +48,7 @@ def pair_candidates(
     same_query = query_identities[owners] == query_identities.unsqueeze(1)  # (N, P)
     same_content = positives.unsqueeze(1) == candidate_identities  # (P, C)
     is_match = (same_query.float() @ same_content.float()) > 0  # (N, C)
+    is_match |= query_identities.unsqueeze(1) == candidate_identities
     is_positive = torch.zeros_like(is_match)
     is_positive[:, : len(owners)] = is_own
     return Pairing(is_positive, ~is_match)
@@ -75,5 +76,5 @@ def info_nce(
         scores = queries.to(wide) @ candidates.to(wide).T / temperature  # (N, C)
         rivals = scores.masked_fill(~pairing.is_negative, -torch.inf).logsumexp(1, keepdim=True)
         losses = -logsigmoid(scores - rivals)  # -log(e^s / (e^s + sum over negatives))
-        weights = pairing.is_positive / pairing.is_positive.sum(1, keepdim=True)
+        weights = pairing.is_positive.to(wide) / pairing.is_positive.sum(1, keepdim=True)
         return losses.masked_fill(~pairing.is_positive, 0.0).mul(weights).sum(1).mean()

@@ -12,7 +12,7 @@ Shapes: N sequences, L longest of them, T tokens of the batch, H hidden size, D 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,11 @@ from jina.models.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config, read_config
+from jina.models.configuration_jina_embeddings_v4 import (
+    DTYPES,
+    JinaEmbeddingsV4Config,
+    read_config,
+)
 from jina.models.encoding import Encoder
 from jina.models.packing import PACKED_SDPA, PackedBatch, attention_arguments, pack
 from jina.models.padding import repad, unpad
@@ -127,7 +131,7 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         except ValueError as error:
             raise CheckpointError(str(error)) from error
         config.dtype = config.dtype or torch.float32 if dtype == "auto" else _as_dtype(dtype)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _as_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         _set_attention(config, attn_implementation, device)
         model = cls._empty(config, checkpoint.path / "config.json")
         model._load_base(checkpoint, device)
@@ -206,8 +210,9 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             )
         dtype = adapter_dtype or self.checkpoint.adapter_dtype
         trained = self.trained_parameters()
-        round_to(trained, dtype)
         settings = self.adapter_settings[self.trained_task or self.config.task_names[0]]
+        factor = settings.scaling / self.checkpoint.adapter_settings.scaling
+        round_to(trained, dtype, factor=factor)
         save_checkpoint(self.checkpoint, Path(path), trained, settings, dtype=dtype)
 
     def base_tensor_names(self) -> list[str]:
@@ -242,15 +247,25 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             rank: rank of a fresh adapter; the checkpoint's if `None`.
             alpha: alpha of a fresh adapter; the checkpoint's scaling if `None`.
             dropout: the checkpoint's if `None`.
+
+        Raises:
+            ValueError: an unknown task, a value out of range, or a shape for an adapter not fresh.
         """
         settings = self.adapter_settings[self._known_task(task)]
-        if fresh:
-            rank = rank or settings.rank
-            settings = replace(settings, rank=rank, alpha=alpha or settings.scaling * rank)
-        if dropout is not None:
-            settings = replace(settings, dropout=dropout)
+        if not fresh and (rank is not None or alpha is not None):
+            raise ValueError(
+                f"rank, alpha: only a fresh adapter can be given a shape; got {rank}, {alpha}; "
+                "pass fresh=True or leave them out"
+            )
+        rank = settings.rank if rank is None else rank
+        settings = AdapterSettings(
+            rank=rank,
+            alpha=settings.scaling * rank if alpha is None else alpha,
+            dropout=settings.dropout if dropout is None else dropout,
+        )
         if fresh:
             replace_adapter(self, task, settings)
+            self.train(self.training)
         set_dropout(self, task, settings.dropout)
         self.adapter_settings[task] = settings
         self.trained_task, self._active_task = task, None
@@ -356,8 +371,12 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             output_vlm_last_hidden_states: return the decoder's output too.
 
         Raises:
-            ValueError: an unknown task, or image tokens that don't match the images.
+            ValueError: an unknown task, a row without tokens, or images that don't match the rows.
         """
+        if not isinstance(task_label, str) and len(task_label) != len(input_ids):
+            raise ValueError(
+                f"task_label: one task, or one a row; got {len(task_label)} for {len(input_ids)}"
+            )
         sequences = unpad(
             input_ids,
             attention_mask,
@@ -386,10 +405,22 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
 
 
 def _as_dtype(name: str | torch.dtype) -> torch.dtype:
-    found = name if isinstance(name, torch.dtype) else getattr(torch, name, None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype: not a floating-point type; got {name!r}; use float32 or bfloat16")
+    found = name if isinstance(name, torch.dtype) else getattr(torch, str(name), None)
+    if found not in DTYPES:
+        raise ValueError(f"dtype: not a type to compute in; got {name!r}; use float32 or bfloat16")
     return found
+
+
+def _as_device(name: str | torch.device) -> torch.device:
+    """Return a device that can hold tensors."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device: not usable here; got {name!r}; use cpu or cuda") from error
+    if device.type == "meta":
+        raise ValueError(f"device: holds no weights; got {name!r}; use cpu or cuda")
+    return device
 
 
 def _set_attention(config: JinaEmbeddingsV4Config, requested: str, device: torch.device) -> None:

@@ -37,7 +37,9 @@ def unpad(
     """
     images = _images(pixel_values, image_grid_thw)
     rows = [row[mask] for row, mask in zip(input_ids, attention_mask.bool(), strict=True)]
-    has_image = [bool(images) and bool((row == image_token_id).any()) for row in rows]
+    if not all(len(row) for row in rows):
+        raise ValueError("attention_mask: a row without any token; leave it out")
+    has_image = [bool((row == image_token_id).any()) for row in rows]
     if sum(has_image) != len(images):
         raise ValueError(
             f"image_grid_thw: one image a row; got {len(images)} images for {sum(has_image)} rows "
@@ -84,8 +86,10 @@ def _images(
     pixel_values: Tensor | None, image_grid_thw: Tensor | None
 ) -> list[tuple[Grid, Tensor]]:
     """Pair each grid with its patches, from the padded or the flat form."""
-    if pixel_values is None or image_grid_thw is None:
+    if pixel_values is None and image_grid_thw is None:
         return []
+    if pixel_values is None or image_grid_thw is None:
+        raise ValueError("pixel_values, image_grid_thw: got one without the other; pass both")
     grids: list[Grid] = [(t, rows, columns) for t, rows, columns in image_grid_thw.tolist()]
     sizes = [rows * columns for _, rows, columns in grids]
     if pixel_values.dim() == 2:

@@ -72,15 +72,28 @@ class ImageSettings:
     temporal_patch_size: int = 2
     square: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse settings no image can be cut by."""
+        sizes = ("min_pixels", "max_pixels", "patch_size", "merge_size", "temporal_patch_size")
+        wrong = [
+            name
+            for name in sizes
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1
+        ]
+        wrong += [n for n in ("image_mean", "image_std") if len(getattr(self, n)) != 3]
+        for name in wrong:
+            got = getattr(self, name)
+            raise ValueError(f"{name}: out of range; got {got!r}; see the official file")
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ImageSettings":
         """Read the fields of an official `preprocessor_config.json`."""
         size = values.get("size", {})
         return cls(
-            min_pixels=values.get("min_pixels") or size["shortest_edge"],
-            max_pixels=values.get("max_pixels") or size["longest_edge"],
-            image_mean=tuple(values["image_mean"]),
-            image_std=tuple(values["image_std"]),
+            min_pixels=values.get("min_pixels", size.get("shortest_edge")),
+            max_pixels=values.get("max_pixels", size.get("longest_edge")),
+            image_mean=tuple(map(float, values["image_mean"])),
+            image_std=tuple(map(float, values["image_std"])),
             rescale_factor=values["rescale_factor"],
             patch_size=values["patch_size"],
             merge_size=values["merge_size"],
@@ -160,7 +173,6 @@ class JinaEmbeddingsV4Processor:
     def __init__(self, tokenizer: Tokenizer, image_settings: ImageSettings) -> None:
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = True  # typed special tokens stay text
         self.tokenizer = tokenizer
         self.image_settings = image_settings
         control = {token: [tokenizer.token_to_id(token)] for token in CONTROL_TOKENS}
@@ -183,7 +195,7 @@ class JinaEmbeddingsV4Processor:
         tokenizer_file = Path(path, "tokenizer.json")
         try:
             settings = ImageSettings.from_dict(json.loads(settings_file.read_text("utf-8")))
-        except (KeyError, OSError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
             raise ValueError(_unusable(settings_file, error)) from error
         try:
             tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -216,9 +228,12 @@ class JinaEmbeddingsV4Processor:
             task: the adapter it is meant for.
             prompt_name: `query` or `passage`, put before a text without image.
             max_length: tokens beyond this are cut off a text; an image is never cut.
+
+        Raises:
+            ValueError: an image that leaves its text no room.
         """
         if image is not None:
-            return self.image_sequence(image, text=text)
+            return self.image_sequence(image, text=text, max_length=max_length)
         prompt = prompt_for(task, prompt_name)
         return self.text_sequence(text or "", prompt=prompt, max_length=max_length)
 
@@ -233,18 +248,30 @@ class JinaEmbeddingsV4Processor:
         ids = self._ids(f"{prompt}: {text}" if prompt else text)[:max_length]
         return TokenSequence(torch.tensor(ids), rope_positions(len(ids)), (0, len(ids)))
 
-    def image_sequence(self, image: Image.Image, *, text: str | None = None) -> TokenSequence:
+    def image_sequence(
+        self, image: Image.Image, *, text: str | None = None, max_length: int = MAX_TEXT_TOKENS
+    ) -> TokenSequence:
         """Put an image into the fixed image prompt.
 
         The vision span, its two markers included, is pooled. A text takes the place of `Describe
-        the image.` and is pooled too.
+        the image.` and is pooled too; it is cut where the whole would exceed `max_length`.
+
+        Raises:
+            ValueError: an image that leaves its text no room.
         """
         pixel_values, grid = image_patches(image, self.image_settings)
         merge = self.image_settings.merge_size
         merged = (grid[1] // merge, grid[2] // merge)
         start = len(self._before_image)
         vision = self._before_image + self._image_token * (merged[0] * merged[1]) + self._vision_end
-        spoken = vision + self._ids(IMAGE_TEXT if text is None else text)
+        room = max_length - len(vision) - len(self._after_text)
+        if text is not None and room < 1:
+            raise ValueError(
+                f"item with image and text: no room for the text; got {len(vision)} tokens of "
+                f"image for a limit of {max_length}; raise data.max_text_tokens or lower "
+                "data.max_pixels"
+            )
+        spoken = vision + (self._ids(IMAGE_TEXT) if text is None else self._ids(text)[:room])
         ids = spoken + self._after_text
         pooled_end = len(vision) if text is None else len(spoken)
         return TokenSequence(
@@ -296,6 +323,8 @@ class JinaEmbeddingsV4Processor:
         return batch
 
     def _ids(self, text: str) -> list[int]:
+        # typed special tokens stay text; said each time, because a pickled tokenizer forgets it
+        self.tokenizer.encode_special_tokens = True
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _padded(self, sequences: Sequence[TokenSequence], least: int) -> BatchFeature:

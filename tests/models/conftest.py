@@ -1,7 +1,9 @@
 """What several tests of the model share: packed batches, folders to damage, measures of error."""
 
 import json
+import pickle
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -62,25 +64,33 @@ def folder_copy(fixture_folder, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def edit_json():
-    """Return a function that updates fields of a JSON file, `None` meaning that one goes."""
+def edit():
+    """Functions that change a checkpoint folder: fields, tensors, the number of weight files."""
 
-    def edit(file, **changes):
+    def fields(file, **changes):
+        """Set fields of a JSON file; `None` takes one out."""
         values = json.loads(file.read_text(encoding="utf-8")) | changes
         kept = {name: value for name, value in values.items() if value is not None}
         file.write_text(json.dumps(kept), encoding="utf-8")
 
-    return edit
-
-
-@pytest.fixture(scope="session")
-def edit_tensors():
-    """Return a function that rewrites a safetensors file with what `change` makes of its tensors."""
-
-    def edit(file, change):
+    def tensors(file, change):
+        """Rewrite a safetensors file with what `change` makes of its tensors."""
         save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file)
 
-    return edit
+    def to_shards(folder):
+        """Split the weight file in two, with an index."""
+        stored = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        weight_map = {}
+        for part in (0, 1):
+            name = f"model-{part + 1:05}-of-00002.safetensors"
+            names = sorted(stored)[part::2]
+            weight_map |= dict.fromkeys(names, name)
+            save_file({name: stored[name] for name in names}, folder / name)
+        index = {"metadata": {}, "weight_map": weight_map}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return SimpleNamespace(fields=fields, tensors=tensors, to_shards=to_shards)
 
 
 @pytest.fixture(scope="session")
@@ -94,3 +104,29 @@ def is_equal():
         )
 
     return compare
+
+
+class Payload:
+    """An object whose unpickling leaves a file behind."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.fixture
+def booby_trapped(folder_copy, tmp_path):
+    """A sound folder with pickles and code in it that leave a file behind when they run."""
+    sprung = tmp_path / "sprung"
+    trap, code = pickle.dumps(Payload(sprung)), f"open({str(sprung)!r}, 'w')\n"
+    pickles = {
+        "pytorch_model.bin", "training_args.bin", "optimizer.pt", "x.pkl", "y.pickle",
+        "adapters/adapter_model.bin",
+    }  # fmt: skip
+    for name in pickles:
+        (folder_copy / name).write_bytes(trap)
+    for name in ("modeling_jina_embeddings_v4.py", "configuration_jina_embeddings_v4.py"):
+        (folder_copy / name).write_text(code)
+    return SimpleNamespace(folder=folder_copy, trap=trap, code=code, sprung=sprung, pickles=pickles)

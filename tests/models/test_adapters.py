@@ -45,13 +45,12 @@ def test_settings_are_read_from_the_official_fields():
         ({"alpha_pattern": {"q_proj": 8}}, "alpha_pattern"),
         ({"layers_to_transform": [0]}, "layers_to_transform"),
         ({"trainable_token_indices": [1]}, "trainable_token_indices"),
-        ({"fan_in_fan_out": True}, "fan_in_fan_out"),
-        ({"r": 0}, "r"),
-        ({"r": 2.5}, "2.5"),
-        ({"r": "4"}, "r"),
-        ({"lora_alpha": "8"}, "lora_alpha"),
-        ({"lora_dropout": 1.5}, "1.5"),
-        ({"lora_dropout": "some"}, "some"),
+        ({"r": 0}, "r.*got 0"),
+        ({"r": 2.5}, "r.*got 2.5"),
+        ({"r": "4"}, "r.*got '4'"),
+        ({"lora_alpha": "8"}, "alpha.*got '8'"),
+        ({"lora_dropout": 1.5}, "dropout.*got 1.5"),
+        ({"lora_dropout": "some"}, "dropout.*got 'some'"),
     ],
     ids=str,
 )
@@ -81,9 +80,19 @@ def test_fitting_the_rank_keeps_the_product(rank, factor):
 
 def test_rounding_keeps_what_the_type_can_hold():
     parameter = nn.Parameter(torch.tensor([1.0, 1 + 2**-7, 1 + 2**-12]))
-    round_to({"x": parameter}, torch.bfloat16)
+    round_to({NAME.format("A"): parameter}, torch.bfloat16, factor=3.0)
     assert parameter.tolist() == [1, 1 + 2**-7, 1]
     assert parameter.dtype == torch.float32
+
+
+def test_a_rescaled_b_is_rounded_as_the_file_will_hold_it():
+    drawn = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    parameter = nn.Parameter(drawn.clone())
+    round_to({NAME.format("B"): parameter}, torch.bfloat16, factor=3.0)
+    in_file = (drawn * 3).bfloat16()
+    assert torch.equal((parameter * 3).bfloat16(), in_file)
+    assert_close(parameter.data, in_file.float() / 3, rtol=1e-6, atol=0)
+    assert not torch.equal((drawn.bfloat16() * 3).bfloat16(), in_file)
 
 
 # ---- a new adapter -------------------------------------------------------------------------
@@ -127,7 +136,9 @@ def test_a_new_adapter_changes_nothing_yet(replaced, fresh_model, sequences, emb
 
 
 def test_a_new_adapter_is_drawn_as_the_official_one(replaced):
-    factors = [p for n, p in adapter_parameters(replaced(0, 8), "retrieval").items() if "lora_A" in n]
+    factors = [
+        p for n, p in adapter_parameters(replaced(0, 8), "retrieval").items() if "lora_A" in n
+    ]
     drawn = torch.cat([factor.flatten() for factor in factors])
     assert drawn.std().item() == pytest.approx(1 / 8, rel=0.05)
     assert abs(drawn.mean().item()) < 0.01

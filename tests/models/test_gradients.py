@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from jina.models.adapters import lora_layers
-from jina.models.packing import pack
 
 MODALITIES = ["text", "image", "mixed"]
 CHECKPOINTING = [None, {"use_reentrant": False}, {"use_reentrant": True}]
@@ -197,9 +196,9 @@ def test_the_vision_tower_builds_no_graph_and_gets_no_gradient(
     ],
 )
 def test_no_configuration_puts_an_adapter_into_the_vision_tower(
-    training_model, folder_copy, edit_json, changes
+    training_model, folder_copy, edit, changes
 ):
-    edit_json(folder_copy / "adapters/adapter_config.json", **changes)
+    edit.fields(folder_copy / "adapters/adapter_config.json", **changes)
     layers = lora_layers(training_model(folder=folder_copy))
     assert len(layers) == 3 * 7 + 1
     assert not any("visual" in layer for layer in layers)
@@ -223,6 +222,16 @@ def test_only_the_trained_adapter_takes_gradients(fresh_model, sequences, embed,
     assert all(f".{task}." in name for name in expected)
     loss_of(*embed(model.train(), sequences.mixed, task)).backward()
     assert {n for n, p in model.named_parameters() if p.grad is not None} == expected
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_task_just_encoded_under_can_be_trained(fresh_model, sequences, embed, fresh):
+    model = fresh_model()
+    model.encode_text("a cat", "retrieval")
+    model.train_adapter("retrieval", fresh=fresh, dropout=0.0)
+    assert len(trainable(model)) == 44
+    loss_of(*embed(model, sequences.text)).backward()
+    assert all(p.grad is not None for p in model.trained_parameters().values())
 
 
 def test_training_another_adapter_freezes_the_first(fresh_model):

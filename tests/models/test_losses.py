@@ -22,6 +22,7 @@ def slow_pairing(queries, candidates, owners):
     negative = []
     for query in queries:
         wanted = [candidates[p] for p, owner in enumerate(owners) if queries[owner] == query]
+        wanted.append(query)
         negative.append([candidate not in wanted for candidate in candidates])
     return positive, negative
 
@@ -34,7 +35,9 @@ def slow_info_nce(queries, candidates, positive, negative, temperature):
             math.fsum(a * b for a, b in zip(query, candidate, strict=True)) / temperature
             for candidate in candidates
         ]
-        rivals = [math.exp(s) for s, is_rival in zip(scores, negative[row], strict=True) if is_rival]
+        rivals = [
+            math.exp(s) for s, is_rival in zip(scores, negative[row], strict=True) if is_rival
+        ]
         terms = [
             math.log(math.exp(s) + math.fsum(rivals)) - s
             for s, is_own in zip(scores, positive[row], strict=True)
@@ -49,10 +52,9 @@ def unit_vectors(count, seed, size=5):
     return normalize(torch.randn(count, size, generator=generator, dtype=torch.float64), dim=1)
 
 
-@pytest.fixture(params=range(40))
-def ragged_batch(request):
+def ragged_batch(seed):
     """A random batch: 1 to 3 positives a query, some hard negatives, contents that repeat."""
-    draw = random.Random(request.param)  # noqa: S311
+    draw = random.Random(seed)  # noqa: S311
     contents = draw.choice([3, 8, 10**9])
     num_queries = draw.randint(1, 6)
     owners = [row for row in range(num_queries) for _ in range(draw.randint(1, 3))]
@@ -61,8 +63,8 @@ def ragged_batch(request):
         query_contents=[draw.randrange(contents) for _ in range(num_queries)],
         candidate_contents=[draw.randrange(contents) for _ in range(count)],
         owners=owners,
-        queries=unit_vectors(num_queries, request.param),
-        candidates=unit_vectors(count, request.param + 100),
+        queries=unit_vectors(num_queries, seed),
+        candidates=unit_vectors(count, seed + 100),
     )
 
 
@@ -74,46 +76,54 @@ def pairing_of(batch):
     )
 
 
-def test_pairing_follows_its_definition(ragged_batch):
-    positive, negative = slow_pairing(
-        ragged_batch.query_contents, ragged_batch.candidate_contents, ragged_batch.owners
-    )
-    pairing = pairing_of(ragged_batch)
-    assert pairing.is_positive.tolist() == positive
-    assert pairing.is_negative.tolist() == negative
-    assert not (pairing.is_positive & pairing.is_negative).any()
+BATCHES = [ragged_batch(seed) for seed in range(60)]
+
+
+def test_the_random_batches_hold_every_case():
+    pairings = [pairing_of(batch) for batch in BATCHES]
+    assert any(p.is_positive.sum(1).max() > 1 for p in pairings)
+    assert any(not (p.is_positive | p.is_negative).all() for p in pairings)  # left out
+    assert any(len(b.candidate_contents) > len(b.owners) for b in BATCHES)  # hard negatives
+    assert any(len(set(b.query_contents)) < len(b.query_contents) for b in BATCHES)
+
+
+def test_pairing_follows_its_definition():
+    for batch in BATCHES:
+        pairing = pairing_of(batch)
+        expected = slow_pairing(batch.query_contents, batch.candidate_contents, batch.owners)
+        assert (pairing.is_positive.tolist(), pairing.is_negative.tolist()) == expected
+        assert not (pairing.is_positive & pairing.is_negative).any()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1])
-def test_info_nce_follows_its_definition(ragged_batch, temperature):
-    pairing = pairing_of(ragged_batch)
-    expected = slow_info_nce(
-        ragged_batch.queries.tolist(), ragged_batch.candidates.tolist(),
-        pairing.is_positive.tolist(), pairing.is_negative.tolist(), temperature,
-    )  # fmt: skip
-    vectors = ragged_batch.queries, ragged_batch.candidates
-    found = info_nce(*vectors, pairing, temperature=temperature)
-    assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    in_float32 = info_nce(*(x.float() for x in vectors), pairing, temperature=temperature)
-    assert in_float32.dtype == torch.float32
-    assert in_float32.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)], ids=str
+)
+def test_info_nce_follows_its_definition(temperature, dtype, tolerance):
+    for batch in BATCHES:
+        pairing = pairing_of(batch)
+        roles = pairing.is_positive.tolist(), pairing.is_negative.tolist()
+        vectors = batch.queries.to(dtype), batch.candidates.to(dtype)
+        found = info_nce(*vectors, pairing, temperature=temperature)
+        expected = slow_info_nce(
+            batch.queries.tolist(), batch.candidates.tolist(), *roles, temperature
+        )
+        assert found.dtype == dtype
+        assert found.item() == pytest.approx(expected, rel=tolerance, abs=tolerance)
 
 
-def test_the_way_back_follows_its_definition(ragged_batch):
-    pairing, count = pairing_of(ragged_batch), len(ragged_batch.owners)
-    back = pairing.reversed(count)
-    positives = ragged_batch.candidates[:count]
-    assert back.is_positive.shape == (count, len(ragged_batch.queries))
-    assert back.is_positive.sum(1).tolist() == [1] * count
-    for p, owner in enumerate(ragged_batch.owners):
-        assert back.is_positive[p, owner]
-        assert back.is_negative[p].tolist() == pairing.is_negative[:, p].tolist()
-    expected = slow_info_nce(
-        positives.tolist(), ragged_batch.queries.tolist(),
-        back.is_positive.tolist(), back.is_negative.tolist(), 0.1,
-    )  # fmt: skip
-    found = info_nce(positives, ragged_batch.queries, back, temperature=0.1)
-    assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+def test_the_way_back_follows_its_definition():
+    for batch in BATCHES:
+        pairing, count = pairing_of(batch), len(batch.owners)
+        back, positives = pairing.reversed(count), batch.candidates[:count]
+        owner = [[row == own for row in range(len(batch.queries))] for own in batch.owners]
+        rivals = pairing.is_negative[:, :count].T.tolist()
+        assert (back.is_positive.tolist(), back.is_negative.tolist()) == (owner, rivals)
+        found = info_nce(positives, batch.queries, back, temperature=0.1)
+        expected = slow_info_nce(
+            positives.tolist(), batch.queries.tolist(), owner, rivals, temperature=0.1
+        )
+        assert found.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 # ---- derived by hand -----------------------------------------------------------------------
@@ -158,6 +168,16 @@ def test_positives_of_one_query_do_not_compete_and_share_its_weight():
     """Query 0 has three positives and one negative, query 1 one positive and three negatives."""
     found = loss_of_equal_vectors([1, 2], [5, 6, 7, 8], [0, 0, 0, 1])
     assert found == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-5)
+
+
+def test_on_the_way_back_each_positive_chooses_among_the_queries():
+    """Three positives of query 0 and one of query 1; the last has the content of the first."""
+    pairing = pair_candidates(
+        torch.tensor([1, 2]), torch.tensor([5, 6, 7, 5]), owners=torch.tensor([0, 0, 0, 1])
+    )
+    vectors = torch.eye(1, 4).expand(4, 4), torch.eye(1, 4).expand(2, 4)
+    found = info_nce(*vectors, pairing.reversed(4), temperature=0.02)
+    assert found.item() == pytest.approx((0 + math.log(2) + math.log(2) + 0) / 4, rel=1e-5)
 
 
 def test_temperature_divides_the_similarity():

@@ -316,7 +316,8 @@ def test_a_row_without_tokens_is_refused(jina_model, padded):
 
 
 @torch.no_grad()
-def test_forward_takes_the_official_order_of_arguments(jina_model, padded):
+def test_hidden_states_are_returned_on_request_only(jina_model, padded):
     inputs = padded["text"]
-    output = jina_model("retrieval", inputs["input_ids"], inputs["attention_mask"], True)
+    assert jina_model("retrieval", **inputs).vlm_last_hidden_states is None
+    output = jina_model("retrieval", **inputs, output_vlm_last_hidden_states=True)
     assert output.vlm_last_hidden_states is not None

@@ -21,7 +21,17 @@ from jina.models.processing_jina_embeddings_v4 import (
 )
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
-SIZES = [(1, 1), (1, 200), (200, 1), (27, 28), (42, 42), (70, 14), (5000, 25), (13, 2600), (776, 776)]
+SIZES = [
+    (1, 1),
+    (1, 200),
+    (200, 1),
+    (27, 28),
+    (42, 42),
+    (70, 14),
+    (5000, 25),
+    (13, 2600),
+    (776, 776),
+]
 LIMITS = [(3136, 12544), (3136, 602112), (3136, 37_788_800), (200_704, 200_704)]
 # Qwen2.5's control tokens; the fixture's tokenizer has those that it knows as special
 QWEN_TOKENS = [
@@ -42,7 +52,11 @@ def processor(jina_model):
 @pytest.fixture(scope="module")
 def special_ids(processor):
     """The ids of the tokenizer's special tokens."""
-    return {id_ for id_, token in processor.tokenizer.get_added_tokens_decoder().items() if token.special}
+    return {
+        id_
+        for id_, token in processor.tokenizer.get_added_tokens_decoder().items()
+        if token.special
+    }
 
 
 # ---- sizes ---------------------------------------------------------------------------------
@@ -67,9 +81,7 @@ def smart_resize():
 def test_sizes_are_those_of_transformers(smart_resize, min_pixels, max_pixels):
     settings = ImageSettings(min_pixels, max_pixels, MEAN, STD)
     generator = random.Random(0)  # noqa: S311
-    drawn = [
-        tuple(round(28 * 2 ** generator.uniform(-3, 7)) for _ in "wh") for _ in range(2000)
-    ]
+    drawn = [tuple(round(28 * 2 ** generator.uniform(-3, 7)) for _ in "wh") for _ in range(2000)]
     halves = [(14 * i, 14 * j) for i in range(1, 60, 2) for j in (3, 4, 5, 31)]  # x.5 tokens
     for width, height in [*SIZES, *drawn, *halves]:
         if max(width, height) > 200 * min(width, height):
@@ -100,7 +112,9 @@ def test_a_square_stretches_every_image(processor, loaded_images):
         patches, grid = image_patches(image, square.image_settings)
         assert (grid, patches.shape) == ((1, 4, 4), (16, 1176))
     assert processor.image_settings.square is None
-    same, other = (image_patches(i, square.image_settings)[0] for i in (resized[0], loaded_images[1]))
+    same, other = (
+        image_patches(i, square.image_settings)[0] for i in (resized[0], loaded_images[1])
+    )
     assert torch.equal(same, image_patches(resized[0], processor.image_settings)[0])
     assert not torch.equal(same, other)
 
@@ -113,10 +127,11 @@ def test_patches_lie_in_the_order_of_the_vision_tower():
     patches, grid = image_patches(image, settings)
     assert grid == (1, 4, 6)
     expected = [
-        torch.stack([pixels[28 * i + 14 * y :, 28 * j + 14 * x :][:14, :14].permute(2, 0, 1)] * 2, 1)
+        pixels[28 * i + 14 * y :, 28 * j + 14 * x :][:14, :14].permute(2, 0, 1)  # (3, 14, 14)
         for i in range(2) for j in range(3) for y in range(2) for x in range(2)
     ]  # fmt: skip
-    assert_close(patches, torch.stack(expected).flatten(1) / 255, rtol=0, atol=1e-6)
+    two_frames = torch.stack([torch.stack(expected)] * 2, dim=2)
+    assert_close(patches, two_frames.flatten(1) / 255, rtol=0, atol=1e-6)
 
 
 def test_settings_may_stand_under_size_or_beside_it():
@@ -171,7 +186,7 @@ def test_an_image_has_one_prompt_for_all(processor, loaded_images):
 def test_a_text_with_an_image_replaces_its_caption_and_is_pooled(processor, loaded_images):
     image, caption = loaded_images[0], "a red house"
     plain = processor.image_sequence(image)
-    item = processor.sequence(caption, image, task="retrieval", prompt_name="query", max_length=1)
+    item = processor.sequence(caption, image, task="retrieval", prompt_name="query")
     text = processor.tokenizer.decode(item.input_ids.tolist(), skip_special_tokens=False)
     assert text.endswith(f"<|vision_end|>{caption}<|im_end|>\n")
     assert "Describe" not in text
@@ -183,6 +198,20 @@ def test_a_text_with_an_image_replaces_its_caption_and_is_pooled(processor, load
     spelled_out = processor.image_sequence(image, text="Describe the image.")
     assert torch.equal(spelled_out.input_ids, plain.input_ids)
     assert spelled_out.pooled != plain.pooled
+
+
+def test_a_text_beside_an_image_gives_way_and_the_image_never(processor, loaded_images):
+    image = loaded_images[0]
+    whole = processor.image_sequence(image, text="a red house by the sea")
+    cut = processor.image_sequence(image, text="a red house by the sea", max_length=len(whole) - 2)
+    assert len(cut) == len(whole) - 2
+    assert torch.equal(cut.pixel_values, whole.pixel_values)
+    assert cut.pooled == (whole.pooled[0], whole.pooled[1] - 2)
+    with pytest.raises(ValueError, match="no room for the text; got 10 tokens .* limit of 12"):
+        processor.image_sequence(image, text="a red house", max_length=12)
+    assert len(processor.image_sequence(image, max_length=1)) == len(
+        processor.image_sequence(image)
+    )
 
 
 @pytest.mark.parametrize("max_length", [1, 5, 9])

@@ -1,4 +1,4 @@
-"""The checkpoint built from a seed: the same bytes each time, and the official layout with quirks."""
+"""The tiny checkpoint: the same bytes from the same seed, the official layout and its quirks."""
 
 import json
 import os

@@ -1,0 +1,150 @@
+"""Which rows form a batch: none that would be each other's false negatives, if it can be helped.
+
+    rows of one group, shuffled ─ each to an empty batch without its identities ─► full batches
+    batches of all groups, shares by size or temperature ─ shuffled together ─► the epoch
+
+An epoch is a function of (seed, epoch) and the data alone: equal for any number of loader workers,
+and resumable by position.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+@dataclass(frozen=True)
+class RowIdentities:
+    """Content hashes of each row's query and positives, end to end.
+
+    Attributes:
+        values: (M,) int64.
+        offsets: (rows + 1,) int64; row i has `values[offsets[i]:offsets[i + 1]]`.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def of(self, row: int) -> set[int]:
+        """Return the identities of one row."""
+        return set(self.values[self.offsets[row] : self.offsets[row + 1]].tolist())
+
+
+class ContrastiveBatchSampler(Sampler[list[int]]):
+    """Yield lists of `batch_size` row numbers, all of one group; a short rest is left out.
+
+    No two rows of a batch share an identity unless the data leaves no choice; the loss masks those.
+
+    Args:
+        identities: of every row.
+        groups: (rows,) number of the group of each row, such as its source; one for all mixes them.
+        batch_size: rows of a batch.
+        seed: of the shuffling.
+        temperature: 1 draws groups by their size; larger evens them out, with shares
+            proportional to size ** (1 / temperature) (Conneau et al., arXiv 1911.02116). Small
+            groups then repeat within an epoch and large ones aren't used up; its length stays.
+    """
+
+    def __init__(
+        self,
+        identities: RowIdentities,
+        groups: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        temperature: float = 1.0,
+    ) -> None:
+        self.identities = identities
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.rows_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+        self.batches_of = _shares([len(r) // batch_size for r in self.rows_of], temperature)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return sum(self.batches_of)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of the current epoch."""
+        random = np.random.default_rng([self.seed, self.epoch])
+        batches: list[list[int]] = []
+        for rows, wanted in zip(self.rows_of, self.batches_of, strict=True):
+            found: list[list[int]] = []
+            while len(found) < wanted:  # a group with more than its own share starts again
+                found += self._deal(random.permutation(rows).tolist(), random)
+            batches += found[:wanted]
+        yield from (batches[i] for i in random.permutation(len(batches)))
+
+    def _deal(self, rows: list[int], random: np.random.Generator) -> list[list[int]]:
+        """Deal shuffled rows of one group into full batches.
+
+        Rows with the most common identities are dealt first, each to one of the emptiest batches
+        that don't hold an identity of its own yet. What fits nowhere fills the last gaps.
+        """
+        own = {row: self.identities.of(row) for row in rows}
+        counts = Counter(identity for identities in own.values() for identity in identities)
+        rows = sorted(rows, key=lambda row: -max(counts[identity] for identity in own[row]))
+        batches: list[list[int]] = [[] for _ in range(len(rows) // self.batch_size)]
+        held: list[set[int]] = [set() for _ in batches]
+        # (rows, random order, batch): the emptiest comes first, and equals in no fixed order
+        heap = [(0, key, i) for i, key in enumerate(random.random(len(batches)).tolist())]
+        heapify(heap)
+        misfits = []
+        for row, key in zip(rows, random.random(len(rows)).tolist(), strict=True):
+            passed_over = []
+            while heap and not own[row].isdisjoint(held[heap[0][2]]):
+                passed_over.append(heappop(heap))
+            if heap:
+                size, _, i = heap[0]
+                batches[i].append(row)
+                held[i] |= own[row]
+                if size + 1 < self.batch_size:
+                    heapreplace(heap, (size + 1, key, i))
+                else:
+                    heappop(heap)
+            else:
+                misfits.append(row)
+            for entry in passed_over:
+                heappush(heap, entry)
+        # an identity of more rows than batches can't be kept apart, and isn't tried again
+        misfits.sort(key=lambda row: max(counts[i] for i in own[row]) > len(batches))
+        for b, batch in enumerate(batches):
+            while len(batch) < self.batch_size:
+                row = misfits.pop(0)
+                if max(counts[i] for i in own[row]) <= len(batches):
+                    row = _make_room(row, b, batches, held, own)
+                batch.append(row)
+                held[b] |= own[row]
+        return batches
+
+
+def _make_room(
+    row: int, gap: int, batches: list[list[int]], held: list[set[int]], own: dict[int, set[int]]
+) -> int:
+    """Put a row in the place of another that fits the gap, and return that other; or the row."""
+    for b, batch in enumerate(batches):
+        for place, other in enumerate(batch):
+            is_free = own[row].isdisjoint(held[b] - own[other])
+            if b != gap and is_free and own[other].isdisjoint(held[gap]):
+                batch[place] = row
+                held[b] = held[b] - own[other] | own[row]
+                return other
+    return row
+
+
+def _shares(sizes: Sequence[int], temperature: float) -> list[int]:
+    """Divide the sum of sizes by size ** (1 / temperature), largest remainders first."""
+    weights = np.array(sizes, dtype=float) ** (1 / temperature)
+    exact = weights / weights.sum() * sum(sizes) if sum(sizes) else weights
+    shares = np.floor(exact).astype(int)
+    for group in np.argsort(shares - exact, kind="stable")[: sum(sizes) - shares.sum()]:
+        shares[group] += 1
+    return shares.tolist()
