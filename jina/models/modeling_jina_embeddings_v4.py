@@ -25,7 +25,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLRotaryEmbedding,
     Qwen2_5_VLVisionRotaryEmbedding,
 )
-from transformers.utils import ModelOutput, is_flash_attn_2_available
+from transformers.utils import ModelOutput
 
 from jina.models.adapters import (
     OFFICIAL_PREFIX,
@@ -45,19 +45,14 @@ from jina.models.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from jina.models.configuration_jina_embeddings_v4 import (
-    DTYPES,
-    JinaEmbeddingsV4Config,
-    read_config,
-)
+from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config, read_config
 from jina.models.encoding import Encoder
-from jina.models.packing import PACKED_SDPA, PackedBatch, attention_arguments, pack
+from jina.models.packing import PackedBatch, attention_arguments, pack
 from jina.models.padding import repad, unpad
+from jina.models.placement import as_device, as_dtype, set_attention
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 
 __all__ = ["JinaEmbeddingsV4Model", "JinaEmbeddingsV4ModelOutput", "JinaEmbeddingsV4Processor"]
-
-FLASH = "flash_attention_2"
 
 
 @dataclass
@@ -130,9 +125,9 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             processor = JinaEmbeddingsV4Processor.from_pretrained(checkpoint.path)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
-        config.dtype = config.dtype or torch.float32 if dtype == "auto" else _as_dtype(dtype)
-        device = _as_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        _set_attention(config, attn_implementation, device)
+        config.dtype = config.dtype or torch.float32 if dtype == "auto" else as_dtype(dtype)
+        device = as_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        set_attention(config, attn_implementation, device)
         model = cls._empty(config, checkpoint.path / "config.json")
         model._load_base(checkpoint, device)
         for task in config.task_names:
@@ -402,39 +397,3 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             single_vec_emb=torch.stack(single),
             multi_vec_emb=repad(multi, mask),
         )
-
-
-def _as_dtype(name: str | torch.dtype) -> torch.dtype:
-    found = name if isinstance(name, torch.dtype) else getattr(torch, str(name), None)
-    if found not in DTYPES:
-        raise ValueError(f"dtype: not a type to compute in; got {name!r}; use float32 or bfloat16")
-    return found
-
-
-def _as_device(name: str | torch.device) -> torch.device:
-    """Return a device that can hold tensors."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"device: not usable here; got {name!r}; use cpu or cuda") from error
-    if device.type == "meta":
-        raise ValueError(f"device: holds no weights; got {name!r}; use cpu or cuda")
-    return device
-
-
-def _set_attention(config: JinaEmbeddingsV4Config, requested: str, device: torch.device) -> None:
-    """Choose the attention of the decoder and of the vision tower, which is not causal."""
-    if requested == "auto":
-        is_able = device.type == "cuda" and config.dtype in (torch.float16, torch.bfloat16)
-        requested = FLASH if is_able and is_flash_attn_2_available() else PACKED_SDPA
-    if requested not in (FLASH, PACKED_SDPA):
-        raise ValueError(
-            f"attn_implementation: unknown; got {requested!r}; use auto, {PACKED_SDPA} or {FLASH}"
-        )
-    if requested == FLASH and not is_flash_attn_2_available():
-        raise ValueError(
-            f"attn_implementation: flash-attn is not usable here; got {requested!r}; use auto"
-        )
-    vision = FLASH if requested == FLASH else "sdpa"
-    config._attn_implementation = {"": vision, "text_config": requested, "vision_config": vision}
