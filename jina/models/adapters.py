@@ -42,7 +42,7 @@ class AdapterSettings:
     def __post_init__(self) -> None:
         """Refuse values no adapter can have."""
         for name, is_right, wanted in (
-            ("rank", isinstance(self.rank, int) and self.rank > 0, "a whole number above 0"),
+            ("rank", type(self.rank) is int and self.rank > 0, "a whole number above 0"),
             ("alpha", isinstance(self.alpha, (int, float)) and self.alpha > 0, "above 0"),
             (
                 "dropout",

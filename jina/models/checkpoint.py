@@ -75,7 +75,7 @@ class Checkpoint:
                 f"got no {', '.join(missing)}; {advice}"
             )
         config = _read_json(folder / "config.json")
-        if "JinaEmbeddingsV4Model" not in (config.get("architectures") or []):
+        if config.get("architectures") != ["JinaEmbeddingsV4Model"]:
             raise CheckpointError(
                 f"{folder / 'config.json'}: not a Jina Embeddings V4 model; "
                 f"got architectures {config.get('architectures')}; {advice}"
@@ -256,8 +256,9 @@ def save_checkpoint(
         )
     (target / "adapters").mkdir(parents=True, exist_ok=True)
     for file in source.base_files:
-        if not (target / file.name).exists():
-            _replace(target / file.name, lambda new, file=file: _link_or_copy(file.resolve(), new))
+        new = target / file.name
+        if not (new.exists() and new.samefile(file)):
+            _replace(new, lambda staged, file=file: _link_or_copy(file.resolve(), staged))
     for file in source.small_files():
         _replace(
             target / file.relative_to(source.path),

@@ -6,6 +6,7 @@ because transformers 5 writes a form that the official code can't read.
 """
 
 import json
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen2_5_VLConfig
 
 TASK_NAMES = ("retrieval", "text-matching", "code")
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError)
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -64,15 +66,26 @@ def read_config(folder: Path) -> JinaEmbeddingsV4Config:
     file = folder / "config.json"
     try:
         config = config_from_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
+    except (*MALFORMED, StrictDataclassError) as error:
         raise ValueError(
             f"{file}: not a configuration; got {error}; fetch the file again"
         ) from error
-    if config.dtype not in (None, *DTYPES):
-        raise ValueError(f"{file}: dtype: not a type to compute in; got {config.dtype}")
-    if set(config.task_names) != set(TASK_NAMES):
-        raise ValueError(
-            f"{file}: task_names: not Jina's tasks; got {list(config.task_names)}; "
-            f"expected {', '.join(TASK_NAMES)}"
-        )
+    for field, value, is_right, wanted in _facts(config):
+        if not is_right:
+            raise ValueError(f"{file}: {field}: can't work; got {value!r}; it must be {wanted}")
     return config
+
+
+def _facts(config: JinaEmbeddingsV4Config) -> Iterator[tuple[str, Any, bool, str]]:
+    """Yield what would otherwise fail at first use: field, value, whether it is right, what is."""
+    text, window = config.text_config, config.vision_config.window_size
+    sections = (text.rope_parameters or {}).get("mrope_section")
+    half = text.hidden_size // text.num_attention_heads // 2
+    is_split = isinstance(sections, list) and len(sections) == 3 and sum(sections) == half
+    tasks, dim = list(config.task_names), config.truncate_dim
+    dims = list(config.matryoshka_dims)
+    yield "dtype", config.dtype, config.dtype in (None, *DTYPES), "a floating-point type"
+    yield "task_names", tasks, set(tasks) == set(TASK_NAMES), ", ".join(TASK_NAMES)
+    yield "truncate_dim", dim, dim in (None, *dims), f"null or one of {dims}"
+    yield "mrope_section", sections, is_split, f"three numbers summing to {half}"
+    yield "window_size", window, window > 0, "above 0"

@@ -70,6 +70,7 @@ class Encoder:
             raise ValueError(
                 f"prompt_name: unknown; got {prompt_name!r}; use {' or '.join(PROMPTS)}"
             )
+        max_length = MAX_TEXT_TOKENS if max_length is None else max_length
         _check_at_least_one(max_length=max_length, batch_size=batch_size)
         prompt, limit = prompt_for(task, prompt_name), min(max_length, MAX_TEXT_TOKENS)
         listed = [texts] if isinstance(texts, str) else list(texts)

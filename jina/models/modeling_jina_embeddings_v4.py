@@ -12,7 +12,6 @@ Shapes: N sequences, L longest of them, T tokens of the batch, H hidden size, D 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLRotaryEmbedding,
     Qwen2_5_VLVisionRotaryEmbedding,
 )
-from transformers.utils import ModelOutput
 
 from jina.models.adapters import (
     OFFICIAL_PREFIX,
@@ -45,29 +43,18 @@ from jina.models.checkpoint import (
     read_tensors,
     save_checkpoint,
 )
-from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config, read_config
+from jina.models.configuration_jina_embeddings_v4 import (
+    MALFORMED,
+    JinaEmbeddingsV4Config,
+    read_config,
+)
 from jina.models.encoding import Encoder
 from jina.models.packing import PackedBatch, attention_arguments, pack
-from jina.models.padding import repad, unpad
+from jina.models.padding import JinaEmbeddingsV4ModelOutput, repad, unpad
 from jina.models.placement import as_device, as_dtype, set_attention
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 
 __all__ = ["JinaEmbeddingsV4Model", "JinaEmbeddingsV4ModelOutput", "JinaEmbeddingsV4Processor"]
-
-
-@dataclass
-class JinaEmbeddingsV4ModelOutput(ModelOutput):
-    """The official output record.
-
-    Attributes:
-        vlm_last_hidden_states: (N, L, H) decoder output, zero on padding; only on request.
-        single_vec_emb: (N, H) float32, of length 1.
-        multi_vec_emb: (N, L, D) float32, each row of length 1, zero on padding.
-    """
-
-    vlm_last_hidden_states: Tensor | None = None
-    single_vec_emb: Tensor | None = None
-    multi_vec_emb: Tensor | None = None
 
 
 class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
@@ -125,6 +112,11 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             processor = JinaEmbeddingsV4Processor.from_pretrained(checkpoint.path)
         except ValueError as error:
             raise CheckpointError(str(error)) from error
+        if config.image_token_id != processor.image_token_id:
+            raise CheckpointError(
+                f"{checkpoint.path}: image_token_id: config.json and tokenizer.json differ; "
+                f"got {config.image_token_id} and {processor.image_token_id}; fetch both again"
+            )
         config.dtype = config.dtype or torch.float32 if dtype == "auto" else as_dtype(dtype)
         device = as_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         set_attention(config, attn_implementation, device)
@@ -143,7 +135,7 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         try:
             with torch.device("meta"):
                 return cls(config)
-        except (ArithmeticError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (*MALFORMED, RuntimeError) as error:
             raise CheckpointError(
                 f"{file}: describes no model; got {error}; fetch the file again"
             ) from error
@@ -247,6 +239,11 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             ValueError: an unknown task, a value out of range, or a shape for an adapter not fresh.
         """
         settings = self.adapter_settings[self._known_task(task)]
+        if self.trained_task not in (None, task):
+            raise ValueError(
+                f"task: this model trains {self.trained_task} already; got {task}; "
+                "save it and load it again, a save holds one trained adapter"
+            )
         if not fresh and (rank is not None or alpha is not None):
             raise ValueError(
                 f"rank, alpha: only a fresh adapter can be given a shape; got {rank}, {alpha}; "
@@ -265,6 +262,12 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         self.adapter_settings[task] = settings
         self.trained_task, self._active_task = task, None
         self.activate(task)
+
+    def train(self, mode: bool = True) -> "JinaEmbeddingsV4Model":
+        """Switch dropout and checkpointing of the decoder; the frozen vision tower has no use."""
+        super().train(mode)
+        self.model.visual.eval()
+        return self
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """Return the trained adapter's parameters under official names; empty for inference."""
@@ -368,6 +371,8 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         Raises:
             ValueError: an unknown task, a row without tokens, or images that don't match the rows.
         """
+        if not len(input_ids):
+            raise ValueError("input_ids: no rows; pass at least one")
         if not isinstance(task_label, str) and len(task_label) != len(input_ids):
             raise ValueError(
                 f"task_label: one task, or one a row; got {len(task_label)} for {len(input_ids)}"

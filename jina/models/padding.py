@@ -4,13 +4,30 @@ Shapes: N rows, L longest row, P patches, H vector size.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers.utils import ModelOutput
 
 from jina.models.packing import TokenSequence, rope_positions
 
 Grid = tuple[int, int, int]
+
+
+@dataclass
+class JinaEmbeddingsV4ModelOutput(ModelOutput):
+    """The official output record.
+
+    Attributes:
+        vlm_last_hidden_states: (N, L, H) decoder output, zero on padding; only on request.
+        single_vec_emb: (N, H) float32, of length 1.
+        multi_vec_emb: (N, L, D) float32, each row of length 1, zero on padding.
+    """
+
+    vlm_last_hidden_states: Tensor | None = None
+    single_vec_emb: Tensor | None = None
+    multi_vec_emb: Tensor | None = None
 
 
 def unpad(

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import BatchFeature
 
+from jina.data.image_loading import load_image
 from jina.models.packing import PackedBatch, TokenSequence, pack, rope_positions
 
 MAX_TEXT_TOKENS = 32768
@@ -78,9 +79,11 @@ class ImageSettings:
         wrong = [
             name
             for name in sizes
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1
         ]
         wrong += [n for n in ("image_mean", "image_std") if len(getattr(self, n)) != 3]
+        if type(self.rescale_factor) is not float or self.rescale_factor <= 0:
+            wrong.append("rescale_factor")
         for name in wrong:
             got = getattr(self, name)
             raise ValueError(f"{name}: out of range; got {got!r}; see the official file")
@@ -177,7 +180,7 @@ class JinaEmbeddingsV4Processor:
         self.image_settings = image_settings
         control = {token: [tokenizer.token_to_id(token)] for token in CONTROL_TOKENS}
         self.pad_token_id = control["<|endoftext|>"][0]
-        self._image_token = control["<|image_pad|>"]
+        self.image_token_id = control["<|image_pad|>"][0]
         self._before_image = (
             control["<|im_start|>"] + self._ids("user\n") + control["<|vision_start|>"]
         )
@@ -263,7 +266,8 @@ class JinaEmbeddingsV4Processor:
         merge = self.image_settings.merge_size
         merged = (grid[1] // merge, grid[2] // merge)
         start = len(self._before_image)
-        vision = self._before_image + self._image_token * (merged[0] * merged[1]) + self._vision_end
+        vision_tokens = [self.image_token_id] * (merged[0] * merged[1])
+        vision = self._before_image + vision_tokens + self._vision_end
         room = max_length - len(vision) - len(self._after_text)
         if text is not None and room < 1:
             raise ValueError(
@@ -308,13 +312,13 @@ class JinaEmbeddingsV4Processor:
         """Turn images into the official padded form.
 
         Args:
-            images: N upright RGB images.
+            images: N images, turned upright and to RGB as `load_image` does.
 
         Returns:
             `input_ids` and `attention_mask` (N, L), `pixel_values` (N, max patches, 1176) filled up
             with zeros, `image_grid_thw` (N, 3).
         """
-        sequences = [self.image_sequence(image) for image in images]
+        sequences = [self.image_sequence(load_image(image)) for image in images]
         batch = self._padded(sequences, 0)
         batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(
             [s.pixel_values for s in sequences], batch_first=True
@@ -328,7 +332,7 @@ class JinaEmbeddingsV4Processor:
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def _padded(self, sequences: Sequence[TokenSequence], least: int) -> BatchFeature:
-        length = max(least, *(len(s) for s in sequences))
+        length = max([least, *(len(s) for s in sequences)])
         input_ids = torch.full((len(sequences), length), self.pad_token_id)
         attention_mask = torch.zeros_like(input_ids)
         for row, sequence in enumerate(sequences):

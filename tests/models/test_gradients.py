@@ -234,11 +234,13 @@ def test_a_task_just_encoded_under_can_be_trained(fresh_model, sequences, embed,
     assert all(p.grad is not None for p in model.trained_parameters().values())
 
 
-def test_training_another_adapter_freezes_the_first(fresh_model):
+def test_a_second_adapter_is_not_trained_in_the_same_model(fresh_model):
+    """A save holds one trained adapter; the first one's training would be lost in silence."""
     model = fresh_model()
     model.train_adapter("retrieval")
-    model.train_adapter("code")
-    assert all(".code." in name for name in trainable(model))
+    with pytest.raises(ValueError, match="trains retrieval already; got code"):
+        model.train_adapter("code")
+    assert all(".retrieval." in name for name in trainable(model))
     assert len(trainable(model)) == 44
 
 

@@ -156,6 +156,12 @@ def test_a_hard_negative_with_the_positive_s_content_is_left_out():
     assert loss_of_equal_vectors([1], [7, 7, 8], [0]) == pytest.approx(math.log(2), rel=1e-5)
 
 
+def test_a_copy_of_the_query_is_no_negative():
+    """The query 7 chooses from 5, 4 and 8, its copy left out; the query 6 from all four."""
+    found = loss_of_equal_vectors([7, 6], [5, 4, 7, 8], [0, 1])
+    assert found == pytest.approx((math.log(3) + math.log(4)) / 2, rel=1e-5)
+
+
 def test_what_another_row_with_the_same_query_found_is_no_negative():
     """The query 1 stands in two rows with positives 7 and 8: neither is the other's negative."""
     found = loss_of_equal_vectors([1, 1, 2], [7, 8, 9], [0, 1, 2])

@@ -1,5 +1,6 @@
 """Writing the official folder: whole, with only the trained task's tensors changed."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -209,6 +210,19 @@ def test_saving_over_other_weights_is_refused(fresh_model, tmp_path, name):
         fresh_model().save_pretrained(tmp_path)
     assert files_of(tmp_path) == {name}
     assert (tmp_path / name).read_bytes() == b"somebody's own work"
+
+
+def test_weights_that_differ_at_their_end_only_are_not_taken_for_the_base(
+    fixture_folder, fresh_model, tmp_path
+):
+    """Two models of one family share sizes, headers and the first layers."""
+    base = (fixture_folder / BASE).read_bytes()
+    other = base[:-4] + bytes(4)
+    assert other != base
+    (tmp_path / BASE).write_bytes(other)
+    with contextlib.suppress(CheckpointError):  # refusing is right, replacing too
+        fresh_model().save_pretrained(tmp_path)
+        assert (tmp_path / BASE).read_bytes() == base
 
 
 def test_saving_twice_leaves_what_saving_once_leaves(
