@@ -9,8 +9,9 @@ TINY := outputs/demo/tiny_jina
 
 .PHONY: demo test lint test-slow format clean
 
+# One thread: on a tiny model two are hardly faster, and far slower when something else runs.
 demo: .venv/installed $(TINY)/config.json  ## fine-tune a tiny checkpoint on real image-caption pairs
-	$(BIN)/python train.py --config data/demo/demo_config.yaml
+	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml
 
 test: lint  ## lint and the default tests
 	$(BIN)/python -m pytest

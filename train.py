@@ -80,13 +80,6 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
     model.train_adapter(
         lora.task, fresh=lora.init == "new", rank=lora.r, alpha=lora.alpha, dropout=lora.dropout
     )
-    processor = model.processor.with_image_settings(
-        min_pixels=config.data.min_pixels,
-        max_pixels=config.data.max_pixels,
-        square=config.data.image_size,
-    )
-    report = startup_report(config, args, inputs, model=model, processor=processor)
-    logger.info("%s\n", report)
     with tempfile.TemporaryDirectory() as nowhere:
         if options.dry_run:
             args = replace(args, output_dir=nowhere, **ONE_STEP)
@@ -94,12 +87,14 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
             model,
             args,
             loss=config.loss,
+            data=config.data,
             train_dataset=inputs.train_set,
             eval_dataset=inputs.eval_set,
             data_collator=ContrastiveDataCollator(
-                processor, task=lora.task, max_text_tokens=config.data.max_text_tokens
+                inputs.processor, task=lora.task, max_text_tokens=config.data.max_text_tokens
             ),
         )
+        logger.info("%s\n", startup_report(config, inputs, trainer))
         trainer.train(resume_from_checkpoint=options.resume or None)
     if options.dry_run:
         logger.info("Dry run: one step done, nothing saved.")

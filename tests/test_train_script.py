@@ -4,12 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import train
 from jina.__main__ import main as jina_command
+from jina.data.checking import row_check
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +97,79 @@ def test_resume_goes_on_from_the_newest_checkpoint(run):
     assert "step 2/3" not in printed
 
 
+# --- the check before training -------------------------------------------------------------------
+
+
+def count_checks(monkeypatch):
+    """Count the lines that are parsed for the check and the images that are opened for it."""
+    counts = Counter()
+    for name in ("parse_line", "load_image", "read_header"):
+        really = getattr(row_check, name)
+
+        def counting(*arguments, name=name, really=really, **options):
+            counts[name] += 1
+            return really(*arguments, **options)
+
+        monkeypatch.setattr(row_check, name, counting)
+    return counts
+
+
+def test_a_second_start_checks_nothing_again_until_something_changes(run, monkeypatch, tmp_path):
+    counts = count_checks(monkeypatch)
+    assert run("--dry-run")[0] == 0
+    assert counts == {"parse_line": 8, "load_image": 8}
+    _, first = run("--dry-run")
+    assert counts == {"parse_line": 8, "load_image": 8}
+    Image.new("RGB", (56, 112), "red").save(tmp_path / "red.png")
+    _, second = run("--dry-run")
+    assert counts == {"parse_line": 16, "load_image": 16}
+    assert "vision tokens per image                  6 to 6" in first
+    assert "vision tokens per image                  6 to 8" in second
+
+
+def test_headers_are_enough_where_the_user_says_so(run, monkeypatch):
+    counts = count_checks(monkeypatch)
+    assert run("--dry-run", "--set", "data.check_images=headers")[0] == 0
+    assert counts == {"parse_line": 8, "read_header": 8}
+
+
+def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_rows, tmp_path):
+    rows.insert(3, {"query_image": "missing.png", "positive": "missing"})
+    file = write_rows(rows)
+    skipping = ("--set", "data.on_bad_sample=skip", "--set", "data.max_bad_fraction=0.12")
+    for _ in range(2):  # checked, and from the cache
+        code, printed = run(*skipping)
+        assert code == 0
+        assert "train                                    8 rows, 8 distinct images" in printed
+        assert "train, bad rows skipped                  1, see python -m jina validate" in printed
+        assert f"{file}:4: query_image: missing.png: does not exist" in printed
+
+
+def test_bad_rows_over_the_budget_and_bad_files_are_refused(run, rows, write_rows, tmp_path):
+    rows.insert(3, {"query_image": "missing.png", "positive": "missing"})
+    file = write_rows(rows)
+    code, printed = run("--set", "data.on_bad_sample=skip")
+    assert code == 2
+    assert (
+        "data.max_bad_fraction: too many rows to skip; got 1 bad ones of 9, over 0.01 of all"
+        in printed
+    )
+    assert f"{file}:4: query_image: missing.png: does not exist" in printed
+    file.write_text("")
+    code, printed = run("--set", "data.on_bad_sample=skip", "--set", "data.max_bad_fraction=0.9")
+    assert code == 2
+    assert f"{file}: is empty" in printed
+
+
+def test_control_without_skip_one_bad_row_stops_the_run(run, rows, write_rows):
+    rows.insert(3, {"query_image": "missing.png", "positive": "missing"})
+    write_rows(rows)
+    code, printed = run("--set", "data.max_bad_fraction=0.5")
+    assert code == 2
+    assert "train.jsonl:4: query_image: missing.png: does not exist" in printed
+    assert "too many rows" not in printed
+
+
 # --- what is refused -----------------------------------------------------------------------------
 
 
@@ -114,6 +190,15 @@ def test_every_bad_line_and_image_is_listed_before_anything_is_loaded(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, rows, write_rows):
+    rows[2] = {**rows[2], "query": "what colour is this?"}
+    write_rows(rows)
+    assert run("--dry-run")[0] == 0
+    code, printed = run("--set", "data.max_text_tokens=16")
+    assert code == 2
+    assert "train.jsonl:3: an image leaves the text beside it no room; got 6 vision" in printed
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -125,6 +210,7 @@ def test_every_bad_line_and_image_is_listed_before_anything_is_loaded(
         ("training.learning_rat=1", "learning_rate"),
         ("training.per_device_train_batch_size=16", "fewer rows than training."),
         ("lora.task=code", "set lora.task or move the row"),
+        ("data.source_temperature=2.0", "data.one_source_per_batch"),
     ],
 )
 def test_bad_settings_exit_with_2_and_say_what_to_do(run, override, words):
@@ -178,7 +264,7 @@ def test_the_demo_learns_its_training_rows(tmp_path):
     settings = (f"model.base_model_path={tiny}", f"training.output_dir={out}")
     command = [sys.executable, "train.py", "--config", "data/demo/demo_config.yaml"]
     command += [part for setting in settings for part in ("--set", setting)]
-    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     newest = max(out.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
     history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     losses = [entry["contrastive_loss"] for entry in history if "contrastive_loss" in entry]

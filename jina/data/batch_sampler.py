@@ -15,6 +15,8 @@ from heapq import heapify, heappop, heappush, heapreplace
 import numpy as np
 from torch.utils.data import Sampler
 
+from jina.data.row_index import RowIndex
+
 
 @dataclass(frozen=True)
 class RowIdentities:
@@ -27,6 +29,18 @@ class RowIdentities:
 
     values: np.ndarray
     offsets: np.ndarray
+
+    @classmethod
+    def of_index(cls, index: RowIndex) -> "RowIdentities":
+        """Collect query and positives of each row."""
+        positives = index.positives
+        offsets = positives.offsets + np.arange(len(index) + 1)
+        values = np.empty(offsets[-1], dtype=np.int64)
+        is_query = np.zeros(len(values), dtype=bool)
+        is_query[offsets[:-1]] = True
+        values[is_query] = index.queries.identities
+        values[~is_query] = positives.identities
+        return cls(values, offsets)
 
     def of(self, row: int) -> set[int]:
         """Return the identities of one row."""
@@ -63,6 +77,31 @@ class ContrastiveBatchSampler(Sampler[list[int]]):
         self.epoch = 0
         self.rows_of = [np.flatnonzero(groups == group) for group in np.unique(groups)]
         self.batches_of = _shares([len(r) // batch_size for r in self.rows_of], temperature)
+
+    @classmethod
+    def of_index(
+        cls,
+        index: RowIndex,
+        *,
+        batch_size: int,
+        seed: int,
+        by_source: bool = False,
+        temperature: float = 1.0,
+    ) -> "ContrastiveBatchSampler":
+        """Build the sampler of a data set; `by_source` gives each batch one source."""
+        groups = index.sources if by_source else np.zeros(len(index), dtype=np.int64)
+        return cls(
+            RowIdentities.of_index(index),
+            groups,
+            batch_size=batch_size,
+            seed=seed,
+            temperature=temperature,
+        )
+
+    @property
+    def left_out(self) -> int:
+        """Rows of groups that don't fill one batch, which no epoch uses."""
+        return sum(len(rows) for rows in self.rows_of if len(rows) < self.batch_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration yields."""

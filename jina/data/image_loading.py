@@ -53,22 +53,10 @@ _DECODERS: dict[type[ImageFile.ImageFile], tuple[bytes, ...]] = {
     PpmImageFile: (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf"),
 }
 
-# What Pillow raises on damaged files and closed images: the first three often, the rest rarely.
-_DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    RuntimeError,
-    AssertionError,
-    struct.error,
-    zlib.error,
-)
+# What Pillow raises on damaged files and closed images, some of it often, the rest rarely.
+_DECODING_ERRORS = (OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError)
+_DECODING_ERRORS += (AttributeError, ArithmeticError, MemoryError, RuntimeError, AssertionError)
+_DECODING_ERRORS += (struct.error, zlib.error)
 
 _shortened = reprlib.Repr()
 _shortened.maxstring = 200
@@ -107,7 +95,7 @@ def load_image(source: str | Path | Image.Image, *, root: Path | None = None) ->
     Raises:
         ImageError: If the source is not a sound image file within the limits above.
     """
-    with _opened(source, root) as image:
+    with opened_image(source, root=root) as image:
         _match_key_colour(image)
         image.load()
         pixels = _to_rgb(image)
@@ -121,10 +109,15 @@ def load_image(source: str | Path | Image.Image, *, root: Path | None = None) ->
 
 def image_size(source: str | Path | Image.Image, *, root: Path | None = None) -> tuple[int, int]:
     """Return the width and height `load_image` would give, reading no more than the header."""
-    with _opened(source, root) as image:
-        width, height = image.size
-        # The size of a TIFF is upright from the start.
-        lies_on_its_side = image.format != "TIFF" and _orientation(image) >= 5
+    with opened_image(source, root=root) as image:
+        return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height that `load_image` would give an opened image."""
+    width, height = image.size
+    # The size of a TIFF is upright from the start.
+    lies_on_its_side = image.format != "TIFF" and _orientation(image) >= 5
     return (height, width) if lies_on_its_side else (width, height)
 
 
@@ -136,7 +129,9 @@ def pixel_identity(image: Image.Image) -> bytes:
 
 
 @contextmanager
-def _opened(source: str | Path | Image.Image, root: Path | None) -> Iterator[Image.Image]:
+def opened_image(
+    source: str | Path | Image.Image, *, root: Path | None = None
+) -> Iterator[Image.Image]:
     """Yield an image whose header is approved and whose pixels are not decoded yet.
 
     Everything raised in here, and in the block it serves, leaves as an `ImageError` that names

@@ -1,65 +1,32 @@
 """JSONL files as a torch data set: every line and every image checked before training starts.
 
-    files ─ every line ─► problems? ─ every distinct image ─► problems? ─► byte offsets of the rows
-    index ─► the line at its offset ─ parse_line ─► Sample ─ load_image ─► LoadedSample
+    files ─ scan, or what it found the last time ─► problems? ─► RowIndex
+    index ─► the line at its byte ─ parse_line ─► Sample ─ load_image ─► LoadedSample
 
-Only an offset and a checksum stay in memory; a line is read again when its turn comes, so the data
-set costs 12 bytes a row and travels to loader workers as it is. Nothing is random here, nothing is
-remembered between two rows. An `identity` is what two equal texts or pictures share, under any
-file name: by it, not by similarity, false negatives are told.
+Only the index stays in memory; a line is read again when its turn comes, so the data set costs some
+120 bytes a row and travels to loader workers as it is. Nothing is random here, nothing is
+remembered between two rows.
 """
 
-import hashlib
-import os
-import unicodedata
-import zlib
-from array import array
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 from torch.utils.data import Dataset
 
+from jina.data.checking.cache import cached_scan
+from jina.data.checking.row_check import named_items
 from jina.data.image_loading import ImageError, load_image, pixel_identity
-from jina.data.records import (
-    DEFAULT_TASK,
-    MAX_LINE_BYTES,
-    TASKS,
-    Item,
-    RecordError,
-    Sample,
-    parse_line,
-    read_lines,
-    read_samples,
-)
+from jina.data.records import Item, Sample
+from jina.data.reporting.content_figures import HARD_NEGATIVES, count_names, count_shapes
+from jina.data.row_index import item_identity
+from jina.data.validation import DataError, Scan, image_root, read_row
 
-MAX_PROBLEMS_SHOWN = 50
-HARD_NEGATIVES = " + hard negatives"
-# Decoding the largest image allowed takes about 1 GB, so the threads are few.
-MAX_CHECKING_THREADS = 8
+__all__ = ["DataError", "DataPolicy", "LoadedItem", "LoadedSample", "MultimodalDataset"]
 
-# The folder an image must lie in, and its path as the line has it.
-ImageKey = tuple[Path, str]
-# The number of a file, a line of it, and what is wrong there.
-Problem = tuple[int, int, str]
-
-
-class DataError(ValueError):
-    """Training files that cannot be used; `problems` holds all there is to say, line by line."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__(*problems)
-        self.problems = list(problems)
-
-    def __str__(self) -> str:
-        shown = self.problems[:MAX_PROBLEMS_SHOWN]
-        hidden = len(self.problems) - len(shown)
-        return "\n".join([*shown, f"… and {hidden} more"] if hidden else shown)
+MAX_SKIPPED_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -84,32 +51,47 @@ class LoadedSample:
     where: str
 
 
-@dataclass
-class DatasetSummary:
-    """What a data set holds, for the report at the start of a run."""
+@dataclass(frozen=True)
+class DataPolicy:
+    """How files are checked, and what bad rows lead to.
 
-    rows: int = 0
-    distinct_images: int = 0
-    shapes: Counter[str] = field(default_factory=Counter)
-    sources: Counter[str] = field(default_factory=Counter)
+    Attributes:
+        is_deep: Decode every image before training, instead of reading its header.
+        skips_bad_rows: Leave bad rows out, instead of refusing the files.
+        max_bad_fraction: The most rows that may be left out, as a share of all.
+        cache_folder: Where the results of the check are kept; None keeps none.
+    """
+
+    is_deep: bool = True
+    skips_bad_rows: bool = False
+    max_bad_fraction: float = 0.01
+    cache_folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What a data set holds, for the report at the start of a run.
+
+    Attributes:
+        rows: How many there are.
+        distinct_images: How many different pictures they show.
+        shapes: Rows of each shape.
+        sources: Rows of each source.
+        skipped: Rows that were left out.
+        skipped_because: The first few reasons.
+    """
+
+    rows: int
+    distinct_images: int
+    shapes: Counter[str]
+    sources: Counter[str]
+    skipped: int = 0
+    skipped_because: tuple[str, ...] = ()
 
     @property
     def has_negatives(self) -> bool:
         """Whether any row brings hard negatives of its own."""
         return any(HARD_NEGATIVES in shape for shape in self.shapes)
-
-    def count(self, sample: Sample) -> None:
-        """Add one row."""
-        found = " / ".join(sorted({_shape(item) for item in sample.positives}))
-        negatives = HARD_NEGATIVES if sample.negatives else ""
-        self.rows += 1
-        self.shapes[f"{_shape(sample.query)} → {found}{negatives}"] += 1
-        self.sources[sample.source or "(none)"] += 1
-
-
-def _shape(item: Item) -> str:
-    """Return "text", "image" or "text and image"."""
-    return " and ".join(name for name in ("text", "image") if getattr(item, name) is not None)
 
 
 class MultimodalDataset(Dataset[LoadedSample]):
@@ -120,6 +102,11 @@ class MultimodalDataset(Dataset[LoadedSample]):
         image_base_dir: The folder image paths start from and may not leave; by default the folder
             of the JSONL file that names them.
         task: The adapter that is trained. Rows of another task are refused.
+        policy: How files are checked, and what bad rows lead to.
+
+    Attributes:
+        index: Where the rows stand and what they hold, in arrays.
+        summary: How many there are, of which kind.
 
     Raises:
         DataError: With every unusable line and image of all files.
@@ -131,33 +118,37 @@ class MultimodalDataset(Dataset[LoadedSample]):
         *,
         image_base_dir: Path | str | None = None,
         task: str,
+        policy: DataPolicy | None = None,
     ) -> None:
-        if task not in TASKS:
-            raise ValueError(f"task: is unknown; got {task!r}; choose one of {', '.join(TASKS)}")
+        policy = policy or DataPolicy()
         self.task = task
         self.files = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
         self.image_base_dir = None if image_base_dir is None else Path(image_base_dir)
-        self.summary = DatasetSummary()
-        self._offsets = array("Q")
-        self._checksums = array("I")
-        self._first_rows: list[int] = []
-        missing = [file for file in self.files if not file.is_file()]
-        if missing or not self.files:
-            what = "is not a file; got this path; correct data.train or data.eval"
-            raise DataError(*(f"{file}: {what}" for file in missing or ["(no path)"]))
-        problems, images = self._index_rows()
-        problems += self._check_images(images)
-        if problems:
-            # Sorted by file and line; what was found on one line keeps its order.
-            raise DataError(*(text for *_, text in sorted(problems, key=lambda found: found[:2])))
+        scan = cached_scan(
+            self.files,
+            image_base_dir=self.image_base_dir,
+            deep=policy.is_deep,
+            task=task,
+            folder=policy.cache_folder,
+        )
+        _refuse(scan, policy)
+        self.index = scan.index
+        self.summary = DatasetSummary(
+            rows=len(scan.index),
+            distinct_images=scan.distinct_images,
+            shapes=count_shapes(scan.index),
+            sources=count_names(scan.index.sources, scan.index.source_names),
+            skipped=scan.refused,
+            skipped_because=tuple(map(str, scan.problems[:MAX_SKIPPED_SHOWN])),
+        )
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return len(self.index)
 
     def __getitem__(self, index: int) -> LoadedSample:
         """Return row `index` with its pixels; raise `ImageError` if an image has turned bad."""
         sample = self.sample(index)
-        query, *others = (self._load(sample, name, item) for name, item in _named_items(sample))
+        query, *others = (self._load(sample, name, item) for name, item in named_items(sample))
         num_positives = len(sample.positives)
         return LoadedSample(
             query=query,
@@ -171,125 +162,32 @@ class MultimodalDataset(Dataset[LoadedSample]):
 
     def sample(self, index: int) -> Sample:
         """Return row `index` as its line has it, without opening an image."""
-        index = range(len(self))[index]
-        number = bisect_right(self._first_rows, index) - 1
-        file = self.files[number]
-        # Opened for each row: a handle would not survive pickling, and its position would be
-        # shared by forked workers.
-        with file.open("rb") as stream:
-            stream.seek(self._offsets[index])
-            raw = stream.readline(MAX_LINE_BYTES + 1)
-        line = index - self._first_rows[number] + 1
-        if _checksum(raw) != self._checksums[index]:
-            what = f"has changed since it was checked; got {raw[:80]!r}; leave the file alone"
-            raise DataError(f"{file}:{line}: line: {what} during a run, and start again")
-        return parse_line(raw, file=file, line=line)
+        return read_row(self.files, self.index, range(len(self))[index])
 
     def image_root(self, file: Path | str) -> Path:
-        """Return the folder that image paths in a file start from."""
         """Return the folder that the images of a file start from and stay in."""
-        return self.image_base_dir or Path(file).parent
+        return image_root(file, self.image_base_dir)
 
     def _load(self, sample: Sample, name: str, item: Item) -> LoadedItem:
         """Load one item of a sample, whose image stands in field `name`."""
         if item.image is None:
-            return LoadedItem(item.text, None, _identity(item.text, b""))
+            return LoadedItem(item.text, None, item_identity(item.text, b""))
         try:
             image = load_image(item.image, root=self.image_root(sample.file))
         except ImageError as error:
             raise ImageError(f"{sample.where}: {name}: {error}") from error
-        return LoadedItem(item.text, image, _identity(item.text, pixel_identity(image)))
-
-    def _index_rows(self) -> tuple[list[Problem], list[ImageKey]]:
-        """Read every line; return what is wrong with them and all the images they name."""
-        problems: list[Problem] = []
-        images: dict[ImageKey, None] = {}
-        for number, file in enumerate(self.files):
-            root, line = self.image_root(file), 0
-            self._first_rows.append(len(self._offsets))
-            for offset, line, raw in read_lines(file):
-                try:
-                    sample = parse_line(raw, file=file, line=line)
-                    items = [item for _, item in _named_items(sample)]
-                    images |= {(root, item.image): None for item in items if item.image}
-                    self._check_row(sample)
-                except RecordError as error:
-                    problems += [(number, line, problem) for problem in error.problems]
-                else:
-                    self._offsets.append(offset)
-                    self._checksums.append(_checksum(raw))
-                    self.summary.count(sample)
-            if not line:
-                problems.append((number, 0, f"{file}: is empty; got no rows; add some"))
-        return problems, list(images)
-
-    def _check_row(self, sample: Sample) -> None:
-        """Refuse a sound row that this release, or this run, cannot train on."""
-        problems = []
-        if (task := sample.task or DEFAULT_TASK) != self.task:
-            what = f"is not {self.task!r}, the one adapter this run trains; got {task!r}"
-            problems.append(f"task: {what}; set lora.task or move the row to another file")
-        if sample.score is not None:
-            what = f"graded scores are not trained on yet; got {sample.score}"
-            problems.append(f"score: {what}; remove the field")
-        if problems:
-            raise RecordError(*(f"{sample.where}: {problem}" for problem in problems))
-
-    def _check_images(self, images: list[ImageKey]) -> list[Problem]:
-        """Decode every image once; return the rows that name a broken one."""
-        verdicts = _verdicts(images)
-        broken = {key: verdict for key, verdict in verdicts.items() if isinstance(verdict, str)}
-        self.summary.distinct_images = len(set(verdicts.values()) - set(broken.values()))
-        if not broken:
-            return []
-        # Read again rather than having remembered, for each image of each row, where it stood.
-        return [
-            (number, sample.line, f"{sample.where}: {name}: {broken[key]}")
-            for number, file in enumerate(self.files)
-            for sample in read_samples(file)
-            if isinstance(sample, Sample)
-            for name, item in _named_items(sample)
-            if item.image and (key := (self.image_root(file), item.image)) in broken
-        ]
+        return LoadedItem(item.text, image, item_identity(item.text, pixel_identity(image)))
 
 
-def _verdicts(images: list[ImageKey]) -> dict[ImageKey, bytes | str]:
-    """Map each image to the identity of its pixels, or to what is wrong with it."""
-    verdicts: dict[ImageKey, bytes | str] = {}
-    waiting = iter(images)
-    with ThreadPoolExecutor(min(MAX_CHECKING_THREADS, os.cpu_count() or 1)) as pool:
-        # By the thousand, because map() queues all that it is given at once.
-        while batch := list(islice(waiting, 1000)):
-            verdicts.update(zip(batch, pool.map(_verdict, batch), strict=True))
-    return verdicts
-
-
-def _verdict(key: ImageKey) -> bytes | str:
-    """Decode one image."""
-    root, path = key
-    try:
-        return pixel_identity(load_image(path, root=root))
-    except ImageError as error:
-        return str(error)
-
-
-def _named_items(sample: Sample) -> Iterator[tuple[str, Item]]:
-    """Yield the items of a sample with the field that names their image."""
-    yield "query_image", sample.query
-    for name, items in (
-        ("positive_image", sample.positives),
-        ("negative_image", sample.negatives),
-    ):
-        for index, item in enumerate(items):
-            yield f"{name}[{index}]" if len(items) > 1 else name, item
-
-
-def _identity(text: str | None, pixels: bytes) -> bytes:
-    """Return 16 bytes for a text, however its accents are encoded, together with its pixels."""
-    encoded = unicodedata.normalize("NFC", text or "").encode("utf-8")
-    return hashlib.blake2b(b"%d:%b%b" % (len(encoded), encoded, pixels), digest_size=16).digest()
-
-
-def _checksum(line: bytes) -> int:
-    """Return a checksum of a line without its ending: a last line gets one when others follow."""
-    return zlib.crc32(line.rstrip())
+def _refuse(scan: Scan, policy: DataPolicy) -> None:
+    """Raise `DataError` with all problems, unless they are few and bad rows may be left out."""
+    problems = [str(problem) for problem in scan.problems]
+    is_a_file_bad = any(problem.line == 0 for problem in scan.problems)
+    if problems and (is_a_file_bad or not policy.skips_bad_rows):
+        raise DataError(*problems)
+    if scan.refused > policy.max_bad_fraction * scan.rows:
+        raise DataError(
+            f"data.max_bad_fraction: too many rows to skip; got {scan.refused:,} bad ones of "
+            f"{scan.rows:,}, over {policy.max_bad_fraction:g} of all; correct them, or raise it",
+            *problems,
+        )

@@ -16,7 +16,7 @@ import re
 import reprlib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,8 @@ FIELDS = (
 MAX_LINE_BYTES = 16 * 2**20
 MAX_SCORE = 5
 
-# report(field, what is wrong, the value found, what to do)
+# The parts of a problem are (field, what is wrong, the value found, what to do).
+Parts = Sequence[tuple[str, str, str, str]]
 Report = Callable[[str, str, object, str], None]
 
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -72,15 +73,14 @@ class Sample:
 class RecordError(ValueError):
     """A line that breaks the contract; `problems` holds one message for each thing wrong with it.
 
-    Each message reads `file:line: field: what is wrong; got …; what to do`.
+    Each reads `file:line: field: what is wrong; got …; what to do`; `parts` has the last four.
     """
 
-    def __init__(self, *problems: str, file: str = "", line: int = 0) -> None:
+    def __init__(self, *problems: str, file: str = "", line: int = 0, parts: Parts = ()) -> None:
         # The messages alone are the arguments, so that the error survives pickling.
         super().__init__(*problems)
         self.problems = list(problems)
-        self.file = file
-        self.line = line
+        self.file, self.line, self.parts = file, line, parts
 
     def __str__(self) -> str:
         return "\n".join(self.problems)
@@ -113,17 +113,18 @@ def read_samples(path: Path | str) -> Iterator[Sample | RecordError]:
 
 def parse_line(raw: bytes, *, file: Path | str, line: int) -> Sample:
     """Read one JSONL line; raise `RecordError` with everything that is wrong with it."""
-    problems: list[str] = []
+    parts: list[tuple[str, str, str, str]] = []
 
     def report(name: str, what: str, got: object, remedy: str) -> None:
-        """Write down a problem in the house's form."""
-        problems.append(f"{file}:{line}: {name}: {what}; got {_short.repr(got)}; {remedy}")
+        """Write down a problem."""
+        parts.append((name, what, _short.repr(got), remedy))
 
     row = _decode(raw, report)
-    if not problems:
+    if not parts:
         sample = _read_row(row, report, file=str(file), line=line)
-    if problems:
-        raise RecordError(*problems, file=str(file), line=line)
+    if parts:
+        problems = (f"{file}:{line}: {n}: {what}; got {got}; {r}" for n, what, got, r in parts)
+        raise RecordError(*problems, file=str(file), line=line, parts=parts)
     return sample
 
 

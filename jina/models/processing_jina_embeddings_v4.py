@@ -209,6 +209,11 @@ class JinaEmbeddingsV4Processor:
             raise ValueError(_unusable(tokenizer_file, f"no {', '.join(missing)}"))
         return cls(tokenizer, settings)
 
+    @property
+    def image_prompt_tokens(self) -> int:
+        """How many tokens surround an image and its text."""
+        return len(self._before_image) + len(self._vision_end) + len(self._after_text)
+
     def with_image_settings(self, **changes: int | None) -> "JinaEmbeddingsV4Processor":
         """Return a processor that differs in the named image settings; `None` means unchanged."""
         changed = {name: value for name, value in changes.items() if value is not None}

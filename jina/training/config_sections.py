@@ -92,6 +92,21 @@ class DataSection(Section):
         None, ge=IMAGE_PATCH, multiple_of=IMAGE_PATCH, description="the side of a square, in pixels"
     )
     max_text_tokens: int = Field(8192, ge=16, le=32768, description="longer texts are cut")
+    one_source_per_batch: bool = Field(
+        False, description="true draws each batch from rows of one source"
+    )
+    source_temperature: float = Field(
+        1.0, ge=1, description="1 draws sources by their size, more evens them out"
+    )
+    check_images: Literal["pixels", "headers"] = Field(
+        "pixels", description="decode every image before training, or read its header only"
+    )
+    on_bad_sample: Literal["refuse", "skip"] = Field(
+        "refuse", description="list all bad rows and stop, or train without them"
+    )
+    max_bad_fraction: float = Field(
+        0.01, ge=0, lt=1, description="the share of rows that skip may leave out"
+    )
 
     @property
     def train_files(self) -> list[Path]:
@@ -144,6 +159,7 @@ FIXED_TRAINING_VALUES: dict[str, tuple[Any, str]] = {
     "label_names": ([], "a contrastive batch has no labels, and transformers would guess some"),
     "label_smoothing_factor": (0.0, "the contrastive loss has no labels to smooth"),
     "neftune_noise_alpha": (None, "its noise is scaled by a padded length, and nothing is padded"),
+    "train_sampling_strategy": ("random", "rows are dealt into batches by what they hold"),
     "auto_find_batch_size": (False, "a smaller batch would silently have fewer negatives"),
     "fp16": (False, "float16 overflows in this model; set bf16: true, or neither for float32"),
     "bf16_full_eval": (False, "it would round the trained adapter; set model.dtype instead"),
@@ -173,7 +189,6 @@ LIMITED_TRAINING_TYPES: dict[str, Any] = {
     "save_steps": Annotated[float, Field(gt=0, description="steps, or below 1 a share of all")],
     "save_total_limit": Annotated[int, Field(ge=1, description="null keeps every one")] | None,
     "dataloader_num_workers": Annotated[int, Field(ge=0)],
-    "train_sampling_strategy": Literal["random", "sequential"],
     "report_to": _TRACKER | list[_TRACKER] | None,
 }
 

@@ -13,14 +13,17 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
+from jina.data.batch_sampler import ContrastiveBatchSampler
+from jina.data.multimodal_dataset import MultimodalDataset
 from jina.models.checkpoint import ADAPTER_WEIGHTS
 from jina.models.losses import Pairing, info_nce, pair_candidates
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
 from jina.training.callbacks import DivergedError, RunGuard, RunLog
-from jina.training.config_sections import LossSection
+from jina.training.config_sections import DataSection, LossSection
 
 CANDIDATES = ("positive_", "negative_")
 
@@ -36,6 +39,7 @@ class JinaEmbeddingTrainer(Trainer):
         model: with one adapter made trainable by `train_adapter`.
         args: from `JinaTrainingConfig.training_arguments`.
         loss: temperature and direction.
+        data: how rows are dealt into batches.
         others: as for `Trainer`, above all the data sets and the collator.
     """
 
@@ -45,6 +49,7 @@ class JinaEmbeddingTrainer(Trainer):
         args: TrainingArguments,
         *,
         loss: LossSection,
+        data: DataSection,
         **others: Any,
     ) -> None:
         _ = args.device  # settles the number of GPUs,
@@ -52,11 +57,46 @@ class JinaEmbeddingTrainer(Trainer):
         super().__init__(model=model, args=args, **others)
         self.model_accepts_loss_kwargs = False  # the loss is divided by the accumulation steps
         self.loss = loss
+        self.batch_sampler = ContrastiveBatchSampler.of_index(
+            self.train_dataset.index,
+            batch_size=args.train_batch_size,
+            seed=args.seed,
+            by_source=data.one_source_per_batch,
+            temperature=data.source_temperature,
+        )
         self._since_log: list[dict[str, float]] = []
         self._last_log = 0.0
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
+
+    # ---- batches ---------------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Load the batches that the batch sampler deals, in loader processes if asked for."""
+        return self._loader(self.train_dataset, self.batch_sampler)
+
+    def get_eval_dataloader(self, eval_dataset: MultimodalDataset | None = None) -> DataLoader:
+        """Load held-out rows in the same batches each time, dealt like the training rows."""
+        dataset = eval_dataset or self.eval_dataset
+        sampler = ContrastiveBatchSampler.of_index(
+            dataset.index, batch_size=self.args.eval_batch_size, seed=self.args.seed
+        )
+        return self._loader(dataset, sampler)
+
+    def _loader(
+        self, dataset: MultimodalDataset, batch_sampler: ContrastiveBatchSampler
+    ) -> DataLoader:
+        loader = DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return self.accelerator.prepare(loader)
 
     # ---- the step --------------------------------------------------------------------------
 

@@ -5,13 +5,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import is_flash_attn_2_available
 
-from jina.data.multimodal_dataset import DataError, MultimodalDataset
+from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
+from jina.data.reporting.length_figures import vision_tokens
 from jina.models.checkpoint import Checkpoint, CheckpointError
+from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.training_config import ConfigError, JinaTrainingConfig
+
+# Beside the output folder: what the check of the rows found, so that the next start need not.
+CHECKS_FOLDER = "cache/checks"
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,11 @@ class RunInputs:
         base_model_path: a folder in the official layout.
         train_set: rows to learn from.
         eval_set: held-out rows, `None` without evaluation.
+        processor: the base model's, with the image settings of the configuration.
     """
 
     base_model_path: Path
+    processor: JinaEmbeddingsV4Processor
     train_set: MultimodalDataset
     eval_set: MultimodalDataset | None
 
@@ -40,14 +48,18 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
         ConfigError: with every problem of settings, base model, rows and images.
     """
     problems: list[str] = []
-    base_model_path, train_set, eval_set = Path(), None, None
+    base_model_path, processor, train_set, eval_set = Path(), None, None, None
     with _collect(problems):
         base_model_path = Checkpoint.open(config.require_base_model_path()).path
+        processor = _processor(config, base_model_path)
     with _collect(problems):
         train_set = _dataset(config, config.data.train_files)
     with _collect(problems):
         eval_set = _dataset(config, config.data.eval_files) if config.data.eval_files else None
     args = config.training_arguments(bf16=False)
+    for dataset in (train_set, eval_set):
+        if dataset is not None and processor is not None:
+            problems += _texts_without_room(dataset, processor, config.data.max_text_tokens)
     problems += _too_few_rows(args, train_set, eval_set)
     problems += _cannot_run(args, resume)
     attention = config.model.attn_implementation
@@ -56,9 +68,9 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
             f"model.attn_implementation: flash-attn is not usable here; got {attention}; "
             "write auto, or install requirements-gpu.txt on a machine with a GPU"
         )
-    if problems or train_set is None:
+    if problems or train_set is None or processor is None:
         raise ConfigError(problems)
-    return RunInputs(base_model_path, train_set, eval_set)
+    return RunInputs(base_model_path, processor, train_set, eval_set)
 
 
 @contextmanager
@@ -71,9 +83,44 @@ def _collect(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
+def _processor(config: JinaTrainingConfig, base_model_path: Path) -> JinaEmbeddingsV4Processor:
+    try:
+        processor = JinaEmbeddingsV4Processor.from_pretrained(base_model_path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
+    data = config.data
+    return processor.with_image_settings(
+        min_pixels=data.min_pixels, max_pixels=data.max_pixels, square=data.image_size
+    )
+
+
+def _texts_without_room(
+    dataset: MultimodalDataset, processor: JinaEmbeddingsV4Processor, limit: int
+) -> Iterator[str]:
+    """Find items of image and text whose image alone fills the limit: it is never cut."""
+    index, room = dataset.index, limit - processor.image_prompt_tokens
+    for name in ("queries", "positives", "negatives"):
+        side = getattr(index, name)
+        tokens = vision_tokens(side.widths, side.heights, processor.image_settings.token_count)
+        for item in np.flatnonzero((side.text_bytes > 0) & (tokens >= room)):
+            row = side.rows[item]
+            where = f"{dataset.files[index.files[row]]}:{index.lines[row]}"
+            yield (
+                f"{where}: an image leaves the text beside it no room; got {tokens[item]} vision "
+                f"tokens for data.max_text_tokens {limit}; raise that or lower data.max_pixels"
+            )
+
+
 def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset:
-    base_dir = config.data.image_base_dir
-    return MultimodalDataset(files, image_base_dir=base_dir, task=config.lora.task)
+    data = config.data
+    policy = DataPolicy(
+        is_deep=data.check_images == "pixels",
+        skips_bad_rows=data.on_bad_sample == "skip",
+        max_bad_fraction=data.max_bad_fraction,
+        cache_folder=Path(config.training.output_dir).parent / CHECKS_FOLDER,
+    )
+    base_dir, task = data.image_base_dir, config.lora.task
+    return MultimodalDataset(files, image_base_dir=base_dir, task=task, policy=policy)
 
 
 def _too_few_rows(

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
-from transformers import TrainingArguments
+import numpy as np
 
-from jina.data.image_loading import image_size
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.data.reporting.length_figures import vision_tokens
 from jina.models.adapters import adapter_parameters
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.run_inputs import RunInputs
 from jina.training.training_config import JinaTrainingConfig
 
@@ -24,12 +25,7 @@ PARTS = {
 
 
 def startup_report(
-    config: JinaTrainingConfig,
-    args: TrainingArguments,
-    inputs: RunInputs,
-    *,
-    model: JinaEmbeddingsV4Model,
-    processor: JinaEmbeddingsV4Processor,
+    config: JinaTrainingConfig, inputs: RunInputs, trainer: JinaEmbeddingTrainer
 ) -> str:
     """Describe settings, data, model and batches of a run, in aligned lines."""
     blocks = {
@@ -38,12 +34,12 @@ def startup_report(
             for change in config.changed_settings()
         ],
         "Data": [
-            ("train", describe_rows(inputs.train_set)),
-            ("eval", describe_rows(inputs.eval_set) if inputs.eval_set else "none"),
-            *token_counts(inputs.train_set, processor, config.data.max_text_tokens),
+            *describe_rows("train", inputs.train_set),
+            *describe_rows("eval", inputs.eval_set),
+            *token_counts(inputs.train_set, inputs.processor, config.data.max_text_tokens),
         ],
-        "Model": [*describe_model(model)],
-        "Batches": [*describe_batches(args, inputs.train_set)],
+        "Model": [*describe_model(trainer.model)],
+        "Batches": [*describe_batches(trainer)],
     }
     lines = []
     for title, rows in blocks.items():
@@ -51,29 +47,35 @@ def startup_report(
     return "\n".join(lines)
 
 
-def describe_rows(dataset: MultimodalDataset) -> str:
-    """Say how many rows and images there are, and of which shape."""
+def describe_rows(name: str, dataset: MultimodalDataset | None) -> Iterator[tuple[str, str]]:
+    """Say how many rows and images there are, and of which shape, and what was left out."""
+    if dataset is None:
+        yield name, "none"
+        return
     summary = dataset.summary
     shapes = ", ".join(f"{count:,} {shape}" for shape, count in summary.shapes.most_common())
-    return f"{summary.rows:,} rows, {summary.distinct_images:,} distinct images: {shapes}"
+    yield name, f"{summary.rows:,} rows, {summary.distinct_images:,} distinct images: {shapes}"
+    if summary.skipped:
+        yield f"{name}, bad rows skipped", f"{summary.skipped:,}, see python -m jina validate"
+        yield from (("", reason) for reason in summary.skipped_because)
 
 
 def token_counts(
     dataset: MultimodalDataset, processor: JinaEmbeddingsV4Processor, max_text_tokens: int
 ) -> Iterator[tuple[str, str]]:
-    """Measure tokens per image and per text on evenly spaced rows, prompts included."""
-    images, texts = [], []
+    """Measure the tokens of all images, and of texts in evenly spaced rows with their prompt."""
+    sides = (dataset.index.queries, dataset.index.positives, dataset.index.negatives)
+    count = processor.image_settings.token_count
+    images = np.concatenate([vision_tokens(side.widths, side.heights, count) for side in sides])
     every = max(1, len(dataset) // MEASURED_ROWS)
-    for index in range(0, len(dataset), every):
-        sample = dataset.sample(index)
-        for item in (sample.query, *sample.positives, *sample.negatives):
-            if item.image is not None:
-                size = image_size(item.image, root=dataset.image_root(sample.file))
-                images.append(processor.image_settings.token_count(*size))
-            if item.text is not None:
-                sequence = processor.text_sequence(item.text, prompt="Query")
-                texts.append(len(sequence))
-    yield "vision tokens per image", _spread(images)
+    samples = (dataset.sample(row) for row in range(0, len(dataset), every))
+    texts = [
+        len(processor.text_sequence(item.text, prompt="Query"))
+        for sample in samples
+        for item in (sample.query, *sample.positives, *sample.negatives)
+        if item.text is not None
+    ]
+    yield "vision tokens per image", _spread(images[images > 0].tolist())
     cut = sum(count > max_text_tokens for count in texts)
     yield "tokens per text", _spread(texts) + (f"; {cut} cut at {max_text_tokens}" if cut else "")
 
@@ -95,16 +97,17 @@ def describe_model(model: JinaEmbeddingsV4Model) -> Iterator[tuple[str, str]]:
     yield "frozen", f"{total - sum(p.numel() for p in trained.values()):,}"
 
 
-def describe_batches(
-    args: TrainingArguments, train_set: MultimodalDataset
-) -> Iterator[tuple[str, str]]:
+def describe_batches(trainer: JinaEmbeddingTrainer) -> Iterator[tuple[str, str]]:
     """Say how many steps there are and what a query is told apart from."""
+    args, batch_sampler = trainer.args, trainer.batch_sampler
     size, accumulated = args.train_batch_size, args.gradient_accumulation_steps
     steps = args.max_steps
     if steps <= 0:
-        steps = int(max(1, len(train_set) // size // accumulated) * args.num_train_epochs)
+        steps = int(max(1, len(batch_sampler) // accumulated) * args.num_train_epochs)
     yield "optimizer steps", f"{steps:,}"
-    extra = " and the batch's hard negatives" if train_set.summary.has_negatives else ""
+    if batch_sampler.left_out:
+        yield "rows of sources smaller than a batch, unused", f"{batch_sampler.left_out:,}"
+    extra = " and the batch's hard negatives" if trainer.train_dataset.summary.has_negatives else ""
     apart = "; accumulated batches add none" if accumulated > 1 else ""
     yield "in-batch negatives per query", f"{size - 1}{extra}{apart}"
 

@@ -198,6 +198,7 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
     """Find settings that don't go together."""
     config = _build(settings)
     yield from _lora_conflicts(config.lora)
+    yield from _source_conflicts(config.data)
     yield from _image_conflicts(config.data)
     yield from _evaluation_conflicts(config, settings)
     yield from _two_names(settings)
@@ -211,6 +212,14 @@ def _lora_conflicts(lora: LoraSection) -> Iterator[Finding]:
             wrong = "only a new adapter can be given a shape, and lora.init is continue"
             advice = f"set lora.init: new or lora.{name}: null"
             yield Finding((f"lora.{name}", "lora.init"), wrong, show_value(value), advice)
+
+
+def _source_conflicts(data: DataSection) -> Iterator[Finding]:
+    if data.source_temperature != 1 and not data.one_source_per_batch:
+        wrong = "sources are only weighed when batches have one each"
+        keys = ("data.source_temperature", "data.one_source_per_batch")
+        advice = "set data.one_source_per_batch: true or data.source_temperature: 1.0"
+        yield Finding(keys, wrong, show_value(data.source_temperature), advice)
 
 
 def _image_conflicts(data: DataSection) -> Iterator[Finding]:

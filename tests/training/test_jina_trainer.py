@@ -10,7 +10,7 @@ from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.callbacks import DivergedError
-from jina.training.config_sections import LossSection, TrainingSection
+from jina.training.config_sections import DataSection, LossSection, TrainingSection
 from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
 from jina.training.training_config import JinaTrainingConfig
 
@@ -21,7 +21,16 @@ QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_s
 def make_trainer(tiny_folder, tmp_path, rows, write_rows):
     """Return a function that builds a trainer on the eight rows, or on the rows given."""
 
-    def make(*, given=None, loss=None, dropout=0.0, dtype="auto", bf16=False, **training):
+    def make(
+        *,
+        given=None,
+        loss=None,
+        dropout=0.0,
+        dtype="auto",
+        bf16=False,
+        one_source_per_batch=False,
+        **training,
+    ):
         values = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 2}
         section = TrainingSection(
             **{**QUIET, "output_dir": str(tmp_path / "out"), **values, **training}
@@ -34,6 +43,7 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
             model,
             JinaTrainingConfig(training=section).training_arguments(bf16=bf16),
             loss=loss or LossSection(),
+            data=DataSection(train=str(file), one_source_per_batch=one_source_per_batch),
             train_dataset=dataset,
             eval_dataset=dataset,
             data_collator=ContrastiveDataCollator(
@@ -125,7 +135,6 @@ def test_accumulating_the_same_batch_leaves_the_gradient_norm(make_trainer, rows
         trainer = make_trainer(
             given=rows[:4] * times,
             gradient_accumulation_steps=times,
-            train_sampling_strategy="sequential",
             max_steps=1,
         )
         trainer.train()
@@ -169,6 +178,33 @@ def test_a_batch_has_no_labels_and_says_its_task(make_trainer):
     assert "labels" not in batch
     assert batch["task"] == "retrieval"
     assert not [key for key, value in batch.items() if key == "query_input_ids" and value.dim() > 1]
+
+
+def batches_of(trainer, epoch=0):
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    return [batch["query_identities"].tolist() for batch in loader]
+
+
+def test_batches_are_the_same_for_any_number_of_loader_processes(make_trainer):
+    expected = batches_of(make_trainer())
+    assert batches_of(make_trainer(dataloader_num_workers=2)) == expected
+    assert batches_of(make_trainer(), epoch=1) != expected
+    assert batches_of(make_trainer(seed=1)) != expected
+
+
+def test_rows_of_one_image_never_meet_in_a_batch(make_trainer, rows):
+    captioned_twice = [{**row, "positive": f"{row['positive']} {n}"} for row in rows for n in "ab"]
+    for epoch in range(5):
+        for batch in batches_of(make_trainer(given=captioned_twice), epoch):
+            assert len(set(batch)) == 4
+
+
+def test_batches_of_one_source_hold_no_other(make_trainer, rows):
+    sourced = [{**row, "source": "warm" if i % 2 else "cold"} for i, row in enumerate(rows)]
+    trainer = make_trainer(given=sourced, one_source_per_batch=True)
+    found = [{trainer.train_dataset[i].source for i in batch} for batch in trainer.batch_sampler]
+    assert sorted(map(sorted, found)) == [["cold"], ["warm"]]
 
 
 # --- what is logged ------------------------------------------------------------------------------
@@ -265,15 +301,19 @@ def test_a_step_checkpoint_holds_the_adapter_in_float32_and_no_base_weights(make
     assert not (folder / "training_args.bin").exists()
 
 
-def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(make_trainer, tmp_path):
-    saving = {"save_strategy": "steps", "save_steps": 2.0, "max_steps": 4, "dropout": 0.1}
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_a_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(make_trainer, tmp_path, step):
+    """Steps 1 and 3 lie within an epoch of two steps, step 2 between epochs."""
+    saving = {"save_strategy": "steps", "save_steps": 1.0, "max_steps": 4, "dropout": 0.1}
+    saving["save_total_limit"] = None
     whole = make_trainer(**saving)
     whole.train()
+    expected = trained_of(whole)
     resumed = make_trainer(**saving)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{step}"))
     other_seed = make_trainer(**saving, seed=1)
     other_seed.train()
-    expected, again, other = trained_of(whole), trained_of(resumed), trained_of(other_seed)
+    again, other = trained_of(resumed), trained_of(other_seed)
     assert all(torch.equal(again[name], expected[name]) for name in expected)
     assert not all(torch.equal(other[name], expected[name]) for name in expected)
 

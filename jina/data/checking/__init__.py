@@ -1,0 +1,1 @@
+"""The check of rows and images, chunk by chunk, in one process or several."""

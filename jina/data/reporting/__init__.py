@@ -1,0 +1,1 @@
+"""What is said of checked files: figures, and the report that shows them."""
