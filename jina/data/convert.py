@@ -133,7 +133,7 @@ def _convert(
         staged = {job.output: whole}
         summary.files = {job.output: len(groups)}
         if fractions:
-            splits = _assign(groups, fractions, job.seed, summary.notes)
+            splits = _assign(groups, fractions, seed=job.seed, notes=summary.notes)
             summary.files = {_split_path(job, name): splits.count(name) for name in fractions}
             staged = {path: _stage(path, cleanup) for path in summary.files}
             _deal(whole, [staged[_split_path(job, name)] for name in splits])
@@ -220,7 +220,7 @@ def _write_rows(
     problems: list[str] = []
     groups = RowGroups()
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
-        drafts = [draft for row in batch for draft in draft_rows(row, fields, images)]
+        drafts = [draft for row in batch for draft in draft_rows(row, fields=fields, images=images)]
         images.check([name for draft in drafts for _, name in named_images(draft)])
         for draft in drafts:
             try:
@@ -239,7 +239,7 @@ def _write_rows(
 
 
 def _assign(
-    groups: RowGroups, fractions: Mapping[str, float], seed: int, notes: list[str]
+    groups: RowGroups, fractions: Mapping[str, float], *, seed: int, notes: list[str]
 ) -> list[str]:
     """Split the rows; refuse a split that gets none."""
     sizes = groups.sizes()

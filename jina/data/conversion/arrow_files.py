@@ -31,7 +31,7 @@ def read_parquet(path: Path) -> Source:
         with parquet.ParquetFile(file) as table:
             yield from table.iter_batches(batch_size=ROWS_AT_A_TIME, columns=names)
 
-    return _source(path, files, lambda file: parquet.read_schema(file), batches)
+    return _source(path, files, schema_of=parquet.read_schema, batches_of=batches)
 
 
 def read_hf_dataset(path: Path) -> Source:
@@ -55,7 +55,7 @@ def read_hf_dataset(path: Path) -> Source:
                 batch.validate(full=True)
                 yield batch.select(names)
 
-    return _source(path, _saved_files(path), schema, batches)
+    return _source(path, _saved_files(path), schema_of=schema, batches_of=batches)
 
 
 def _pyarrow(module: str, format_name: str) -> ModuleType:
@@ -96,6 +96,7 @@ def _saved_files(path: Path) -> list[Path]:
 def _source(
     path: Path,
     files: list[Path],
+    *,
     schema_of: Callable[[Path], Any],
     batches_of: Callable[[Path, list[str]], Iterator[Any]],
 ) -> Source:

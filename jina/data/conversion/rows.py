@@ -14,7 +14,7 @@ _IMAGE_FIELDS = tuple(f"{side}_image" for side in SIDES)
 
 
 def draft_rows(
-    row: SourceRow | RecordError, fields: FieldMap, images: OutputImages
+    row: SourceRow | RecordError, *, fields: FieldMap, images: OutputImages
 ) -> Iterator[SourceRow | RecordError]:
     """Yield the rows of ours that a row of the source makes, images under their final names."""
     if isinstance(row, RecordError):

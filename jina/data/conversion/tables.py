@@ -65,7 +65,7 @@ def _header(path: Path, delimiter: str) -> list[str]:
     try:
         header = next(reader, [])
     except csv.Error as error:
-        raise ConvertError(_bad_quoting(path, 1, reader.line_num, error)) from error
+        raise ConvertError(_bad_quoting(path, error, first=1, last=reader.line_num)) from error
     if not header:
         problems.append(describe(where, "is missing", header, "begin with the columns' names"))
     if not _is_utf8(header):
@@ -90,18 +90,18 @@ def _rows(
         except StopIteration:
             return
         except csv.Error as error:
-            yield RecordError(_bad_quoting(path, line, reader.line_num, error))
+            yield RecordError(_bad_quoting(path, error, first=line, last=reader.line_num))
         else:
-            yield _row(path, line, cells, header)
+            yield _row(path, line, cells=cells, header=header)
 
 
-def _bad_quoting(path: Path, first: int, last: int, error: csv.Error) -> str:
+def _bad_quoting(path: Path, error: csv.Error, *, first: int, last: int) -> str:
     """Describe a row that the csv reader gave up on."""
     what = f"cannot be read as a row ({error}); got lines {first} to {last}"
     return f'{path}:{first}: line: {what}; quote whole cells, and double each " in them'
 
 
-def _row(path: Path, line: int, cells: list[str], header: list[str]) -> SourceRow | RecordError:
+def _row(path: Path, line: int, *, cells: list[str], header: list[str]) -> SourceRow | RecordError:
     """Put the cells of one row under the names of the header."""
     where = f"{path}:{line}: line"
     if not cells:
