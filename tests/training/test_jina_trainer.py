@@ -173,13 +173,6 @@ def test_a_bfloat16_base_trains_its_adapter_in_float32(make_trainer):
     assert {p.dtype for p in trainer.model.trained_parameters().values()} == {torch.float32}
 
 
-def test_a_batch_has_no_labels_and_says_its_task(make_trainer):
-    batch = first_batch(make_trainer())
-    assert "labels" not in batch
-    assert batch["task"] == "retrieval"
-    assert not [key for key, value in batch.items() if key == "query_input_ids" and value.dim() > 1]
-
-
 def batches_of(trainer, epoch=0):
     loader = trainer.get_train_dataloader()
     loader.set_epoch(epoch)

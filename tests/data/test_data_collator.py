@@ -1,0 +1,122 @@
+"""From rows to a packed batch: ragged sides come through, and equal contents never compete."""
+
+import random
+
+import pytest
+import torch
+
+from jina.data.data_collator import ContrastiveDataCollator
+from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models.packing import PackedBatch
+from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+from jina.training.jina_trainer import pairing_of
+
+WORDS = ["a red square", "ein Kreis", "пять", "図", "a dog", "sea", "tea"]
+
+
+@pytest.fixture(scope="module")
+def processor(fixture_folder):
+    return JinaEmbeddingsV4Processor.from_pretrained(fixture_folder)
+
+
+@pytest.fixture
+def batch_of(processor, write_rows):
+    """Return a function that makes rows into a batch, and the samples it was made of."""
+
+    def make(rows, task="retrieval"):
+        dataset = MultimodalDataset(write_rows(rows), task=task)
+        samples = [dataset[i] for i in range(len(dataset))]
+        return ContrastiveDataCollator(processor, task=task, max_text_tokens=64)(samples), samples
+
+    return make
+
+
+def random_row(draw, colours):
+    """A row with any kind of query, one to three positives and up to three hard negatives."""
+    kinds = {
+        "text": {"query": draw.choice(WORDS)},
+        "image": {"query_image": draw.choice(colours)},
+        "both": {"query": draw.choice(WORDS), "query_image": draw.choice(colours)},
+    }
+    row = kinds[draw.choice([*kinds])]
+    row["positive"] = [draw.choice(WORDS) for _ in range(draw.randint(1, 3))]
+    if negatives := draw.randint(0, 3):
+        row["negative_image"] = [draw.choice(colours) for _ in range(negatives)]
+    return row
+
+
+def random_rows(seed, rows):
+    draw = random.Random(seed)  # noqa: S311
+    colours = [row["query_image"] for row in rows]
+    return [random_row(draw, colours) for _ in range(draw.randint(2, 8))]
+
+
+def unpacked(batch, prefix):
+    packed = PackedBatch.from_dict(batch, prefix)
+    return [ids.tolist() for ids in packed.input_ids.split(packed.lengths)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_every_item_of_ragged_rows_comes_through_once_and_in_order(batch_of, processor, rows, seed):
+    batch, samples = batch_of(random_rows(seed, rows))
+    assert batch["positive_owners"].tolist() == [
+        row for row, sample in enumerate(samples) for _ in sample.positives
+    ]
+    for prefix, items, name in (
+        ("query_", [sample.query for sample in samples], "query"),
+        ("positive_", [item for sample in samples for item in sample.positives], "passage"),
+        ("negative_", [item for sample in samples for item in sample.negatives], "passage"),
+    ):
+        if not items:
+            assert not [key for key in batch if key.startswith(prefix)]
+            continue
+        expected = [
+            processor.sequence(item.text, item.image, task="retrieval", prompt_name=name)
+            for item in items
+        ]
+        assert unpacked(batch, prefix) == [s.input_ids.tolist() for s in expected]
+        pixels = [s.pixel_values for s in expected if s.pixel_values is not None]
+        found = batch[f"{prefix}pixel_values"]
+        assert torch.equal(found, torch.cat(pixels)) if pixels else found is None
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_rows_of_one_content_never_score_as_negatives(batch_of, rows, seed):
+    """Sixteen contents in up to eight rows repeat often; each repeat would be a false negative."""
+    every_row_alone = [{"query": f"other {n}", "positive": f"thing {n}"} for n in range(2)]
+    batch, samples = batch_of([*random_rows(seed, rows), *every_row_alone])
+    pairing = pairing_of(batch)
+    candidates = [item for sample in samples for item in sample.positives]
+    candidates += [item for sample in samples for item in sample.negatives]
+    for row, sample in enumerate(samples):
+        same_query = [s for s in samples if s.query.identity == sample.query.identity]
+        right = {item.identity for s in same_query for item in s.positives}
+        right.add(sample.query.identity)
+        is_right = [candidate.identity in right for candidate in candidates]
+        assert pairing.is_negative[row].tolist() == [not flag for flag in is_right]
+        own = {id(item) for item in sample.positives}
+        assert pairing.is_positive[row].tolist() == [id(c) in own for c in candidates]
+
+
+@pytest.mark.parametrize(
+    ("task", "query", "positive"),
+    [
+        ("retrieval", "Query", "Passage"),
+        ("code", "Query", "Passage"),
+        ("text-matching", "Query", "Query"),
+    ],
+)
+def test_each_side_gets_the_prompt_that_inference_gives_it(
+    batch_of, processor, task, query, positive
+):
+    rows = [{"query": word, "positive": word[::-1], "task": task} for word in ("abc", "def")]
+    batch, _ = batch_of(rows, task)
+    decode = processor.tokenizer.decode
+    assert [decode(ids) for ids in unpacked(batch, "query_")] == [f"{query}: abc", f"{query}: def"]
+    assert decode(unpacked(batch, "positive_")[0]) == f"{positive}: cba"
+
+
+def test_a_batch_says_its_task_and_has_no_labels(batch_of, rows):
+    batch, _ = batch_of(rows)
+    assert batch["task"] == "retrieval"
+    assert "labels" not in batch
