@@ -123,7 +123,8 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         model = cls._empty(config, checkpoint.path / "config.json")
         model._load_base(checkpoint, device)
         for task in config.task_names:
-            model._inject(task, checkpoint.adapter_settings)
+            add_adapter(model, task, checkpoint.adapter_settings, empty=True)
+            model.adapter_settings[task] = checkpoint.adapter_settings
         model.load_adapters(checkpoint.adapter_file)
         model.checkpoint = checkpoint
         model.processor = processor
@@ -154,11 +155,6 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         text, vision = self.config.text_config, self.config.vision_config
         self.model.language_model.rotary_emb = Qwen2_5_VLRotaryEmbedding(text).to(device)
         self.model.visual.rotary_pos_emb = Qwen2_5_VLVisionRotaryEmbedding(vision).to(device)
-
-    def _inject(self, task: str, settings: AdapterSettings) -> None:
-        """Inject an empty adapter, to be filled by `load_adapters`."""
-        add_adapter(self, task, settings, empty=True)
-        self.adapter_settings[task] = settings
 
     def load_adapters(self, file: Path, *tasks: str) -> None:
         """Fill adapters, all or the named ones, from a file that holds exactly these.
