@@ -316,14 +316,11 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
 
     @torch.no_grad()
     def vision_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
-        """Run images through the frozen vision tower.
+        """Run images through the frozen vision tower: (vision tokens, H).
 
         Args:
             pixel_values: (P, 1176) patches.
             image_grid_thw: (images, 3).
-
-        Returns:
-            (vision tokens, H).
         """
         visual = self.model.visual
         return visual(pixel_values.to(visual.dtype), grid_thw=image_grid_thw).pooler_output
