@@ -385,42 +385,11 @@ def split_sizes(files):
     return [chunk for file in files for chunk in line_chunks.split_file(file)]
 
 
-MEASURE = """
-import json, resource, sys, time
-from jina.data.validation import scan
-def usage():
-    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in both)
-before = usage()
-found = scan([sys.argv[1]], workers=int(sys.argv[2]))
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps([len(found.index), usage() - before, peak]))
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [0, 1])
-def test_a_hundred_thousand_rows_take_a_minute_and_little_memory(tmp_path, count):
-    pixels = np.random.default_rng(0)
-    for number in range(2000):
-        noise = pixels.integers(0, 256, (8, 8, 3), np.uint8)
-        Image.fromarray(noise).resize((64, 48)).save(tmp_path / f"{number}.png")
-    # Hard links, so that every row has an image file of its own.
-    for number in range(2000, 100_000):
-        os.link(tmp_path / f"{number % 2000}.png", tmp_path / f"{number}.png")
-
-    def measure(rows):
-        file = tmp_path / f"{rows}.jsonl"
-        with file.open("w") as stream:
-            for number in range(rows):
-                positive = f"a caption of some length, with the number {number} in it"
-                row = {"query_image": f"{number}.png", "positive": positive, "source": "s"}
-                stream.write(json.dumps(row) + "\n")
-        command = [sys.executable, "-c", MEASURE, str(file), str(count)]
-        output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        return json.loads(output.stdout)
-
-    small, large = measure(10_000), measure(100_000)
-    assert (small[0], large[0]) == (10_000, 100_000)
-    assert large[0] / large[1] > 1000  # rows per CPU second; 4,500 measured
-    assert large[2] - small[2] < 40  # MiB; 25 measured
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_hardly_grows_with_the_number_of_rows(workers):
+    command = [sys.executable, "-m", "benchmarks.validate_rows", "--workers", str(workers)]
+    output = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    figures = json.loads(output.stdout)
+    assert figures["rows"] == 100_000
+    assert figures["peak_growth_mib"] < 40  # 25 measured, for 90,000 rows more
