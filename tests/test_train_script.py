@@ -197,6 +197,7 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
     code, printed = run("--set", "data.max_text_tokens=16")
     assert code == 2
     assert "train.jsonl:3: an image leaves the text beside it no room; got 6 vision" in printed
+    assert printed.count("no room") == 1
 
 
 @pytest.mark.parametrize(

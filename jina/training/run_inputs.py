@@ -102,7 +102,8 @@ def _texts_without_room(
     for name in ("queries", "positives", "negatives"):
         side = getattr(index, name)
         tokens = vision_tokens(side.widths, side.heights, processor.image_settings.token_count)
-        for item in np.flatnonzero((side.text_bytes > 0) & (tokens >= room)):
+        has_both = (side.text_bytes > 0) & (side.widths > 0)
+        for item in np.flatnonzero(has_both & (tokens >= room)):
             row = side.rows[item]
             where = f"{dataset.files[index.files[row]]}:{index.lines[row]}"
             yield (
