@@ -73,7 +73,7 @@ def jina_model(fresh_model):
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not model.training
-    assert model.trained_task is None
+    assert not model.trained_tasks
 
 
 @pytest.fixture(scope="session")

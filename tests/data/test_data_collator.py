@@ -75,8 +75,8 @@ def test_every_item_of_ragged_rows_comes_through_once_and_in_order(batch_of, pro
             for item in items
         ]
         assert unpacked(batch, prefix) == [s.input_ids.tolist() for s in expected]
-        pixels = [s.pixel_values for s in expected if s.pixel_values is not None]
-        found = batch[f"{prefix}pixel_values"]
+        pixels = [s.patches for s in expected if s.patches is not None]
+        found = batch[f"{prefix}patches"]
         assert torch.equal(found, torch.cat(pixels)) if pixels else found is None
 
 

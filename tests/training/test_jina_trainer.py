@@ -36,7 +36,7 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
             **{**QUIET, "output_dir": str(tmp_path / "out"), **values, **training}
         )
         model = JinaEmbeddingsV4Model.from_pretrained(tiny_folder, dtype=dtype, device="cpu")
-        model.train_adapter("retrieval", dropout=dropout)
+        model.train_adapters("retrieval", dropout=dropout)
         file = write_rows(given or rows, name=f"rows_{bool(given)}.jsonl")
         dataset = MultimodalDataset(file, task="retrieval")
         return JinaEmbeddingTrainer(
