@@ -196,7 +196,7 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
     assert run("--dry-run")[0] == 0
     code, printed = run("--set", "data.max_text_tokens=16")
     assert code == 2
-    assert "train.jsonl:3: an image leaves the text beside it no room; got 6 vision" in printed
+    assert "train.jsonl:3: query_image: leaves the text beside it no room; got 6 vision" in printed
     assert printed.count("no room") == 1
 
 
@@ -210,7 +210,7 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
         ("model.base_model_path=.", "make demo"),
         ("training.learning_rat=1", "learning_rate"),
         ("training.per_device_train_batch_size=16", "fewer rows than training."),
-        ("lora.task=code", "set lora.task or move the row"),
+        ("lora.tasks=[code]", "add it to lora.tasks or move the row"),
         ("data.source_temperature=2.0", "data.one_source_per_batch"),
     ],
 )

@@ -8,8 +8,8 @@
     scores ─────────► ratings (rows,); absent when the rows have none
 
 Rows may have any number of positives and negatives: they are laid end to end, nothing is padded,
-repeated or filled in. A picture is cut into patches as its row comes by, and let go. There is no key
-`labels`: with one, transformers would scale the gradient by the accumulation steps.
+repeated or filled in. A picture is cut into patches as its row comes by, and let go. There is no
+key `labels`: with one, transformers would scale the gradient by the accumulation steps.
 """
 
 from collections.abc import Iterable, Sequence

@@ -44,8 +44,8 @@ def embed(
         multi: make token vectors.
         tokens_per_micro_batch: the most tokens of a forward pass, but for a single longer item;
             `None` for all in one.
-        tokens_with_graph: the tokens whose graphs are kept from the first pass on, one micro-batch's
-            if `None`. More takes memory and saves time.
+        tokens_with_graph: the tokens whose graphs are kept from the first pass on; one
+            micro-batch's if `None`. More takes memory and saves time.
         context: what forward passes run in, such as autocast.
 
     Returns:

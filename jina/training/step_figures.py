@@ -32,6 +32,7 @@ class StepFigures:
         self._vectors: Tensor | None = None
         self._pairs = self._tokens = 0
         self._since = 0.0
+        self._has_warned = False
 
     def start(self) -> None:
         """Begin to count the time."""
@@ -74,15 +75,28 @@ class StepFigures:
         tokens = sum_over_processes(torch.tensor(float(self._tokens), device=values.device))
         figures["pairs_per_second"] = self._pairs / seconds
         figures["tokens_per_second"] = tokens.item() / seconds
-        if self._vectors is not None:
+        if self._vectors is not None and len(self._vectors) > 1:
             figures |= signs_of_collapse(self._vectors)
-        self.__init__()
+            self._warn_once(figures)
+        self._steps, self._pairs, self._tokens = [], 0, 0
         self.start()
         return figures
 
+    def _warn_once(self, figures: dict[str, float]) -> None:
+        cosine, rank = figures["mean_cosine"], figures["effective_rank"]
+        if not self._has_warned and (cosine > COLLAPSED_COSINE or rank < COLLAPSED_RANK):
+            logger.warning(
+                "embeddings have collapsed: different contents have nearly the same vector; got "
+                "mean cosine %.3f, effective rank %.1f; lower training.learning_rate or raise "
+                "loss.temperature, unless the model is untrained (said once)",
+                cosine,
+                rank,
+            )
+            self._has_warned = True
+
 
 def signs_of_collapse(vectors: Tensor) -> dict[str, float]:
-    """Measure how alike vectors of different contents are, and warn if all have become one.
+    """Measure how alike vectors of different contents are.
 
     Args:
         vectors: (N, H) of length 1.
@@ -91,18 +105,8 @@ def signs_of_collapse(vectors: Tensor) -> dict[str, float]:
         `mean_cosine` over all pairs, and `effective_rank`, the exponential of the entropy of the
         normalised singular values (Roy and Vetterli, EUSIPCO 2007).
     """
-    count = len(vectors)
-    if count < 2:
-        return {}
-    vectors = vectors.float()
-    cosine = ((vectors.sum(0).square().sum() - count) / (count * (count - 1))).item()
+    count, vectors = len(vectors), vectors.float()
+    cosine = (vectors.sum(0).square().sum() - count) / (count * (count - 1))
     shares = torch.linalg.svdvals(vectors)
-    shares = shares / shares.sum()
-    rank = torch.exp(torch.special.entr(shares).sum()).item()
-    if cosine > COLLAPSED_COSINE or rank < COLLAPSED_RANK:
-        logger.warning(
-            "embeddings have collapsed: different contents have nearly the same vector; got mean "
-            "cosine %.3f, effective rank %.1f of %d vectors; lower training.learning_rate or raise "
-            "loss.temperature", cosine, rank, count,
-        )  # fmt: skip
-    return {"mean_cosine": cosine, "effective_rank": rank}
+    rank = torch.exp(torch.special.entr(shares / shares.sum()).sum())
+    return {"mean_cosine": cosine.item(), "effective_rank": rank.item()}

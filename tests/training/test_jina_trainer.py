@@ -8,12 +8,15 @@ from safetensors.torch import load_file
 
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models.contrastive_loss import ContrastiveLoss
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.callbacks import DivergedError
-from jina.training.config_sections import DataSection, LossSection, TrainingSection
-from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
+from jina.training.config_sections import DataSection, LossSection, LossWeights, TrainingSection
+from jina.training.global_batch import BatchError
+from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.training_config import JinaTrainingConfig
 
+SINGLE_ONLY = LossWeights(multi=0.0, kl=0.0)
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
 
 
@@ -38,7 +41,7 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
         model = JinaEmbeddingsV4Model.from_pretrained(tiny_folder, dtype=dtype, device="cpu")
         model.train_adapters("retrieval", dropout=dropout)
         file = write_rows(given or rows, name=f"rows_{bool(given)}.jsonl")
-        dataset = MultimodalDataset(file, task="retrieval")
+        dataset = MultimodalDataset(file, tasks=["retrieval"])
         return JinaEmbeddingTrainer(
             model,
             JinaTrainingConfig(training=section).training_arguments(bf16=bf16),
@@ -46,9 +49,8 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
             data=DataSection(train=str(file), one_source_per_batch=one_source_per_batch),
             train_dataset=dataset,
             eval_dataset=dataset,
-            data_collator=ContrastiveDataCollator(
-                model.processor, task="retrieval", max_text_tokens=64
-            ),
+            micro_batches=section,
+            data_collator=ContrastiveDataCollator(model.processor, max_text_tokens=64),
         )
 
     return make
@@ -69,20 +71,26 @@ def first_batch(trainer):
 # --- the step ------------------------------------------------------------------------------------
 
 
-def test_two_steps_move_every_decoder_tensor_of_the_trained_adapter_and_nothing_else(make_trainer):
-    trainer = make_trainer()
+@pytest.mark.parametrize("multi", [0.0, 1.0])
+def test_two_steps_move_what_the_loss_reaches_of_the_trained_adapter_and_nothing_else(
+    make_trainer, multi
+):
+    trainer = make_trainer(loss=LossSection(weights=LossWeights(multi=multi, kl=0.0)))
     before = parameters_of(trainer)
     trainer.train()
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
     trained = {n for n in before if ".retrieval." in n}
     projector = {n for n in trained if "projector" in n}  # the single-vector loss doesn't reach it
     assert projector
-    assert moved == trained - projector
+    assert moved == (trained if multi else trained - projector)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_loss_is_the_one_computed_by_hand_from_inference_embeddings(make_trainer, symmetric):
-    trainer = make_trainer(loss=LossSection(temperature=0.1, symmetric=symmetric))
+    loss = LossSection(
+        temperature=0.1, symmetric=symmetric, weights=SINGLE_ONLY, matryoshka_dims=[]
+    )
+    trainer = make_trainer(loss=loss)
     samples = [trainer.train_dataset[i] for i in range(4)]
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(samples))
     queries = trainer.model.get_single_vector_embeddings(images=[s.query.image for s in samples])
@@ -215,6 +223,12 @@ def test_each_step_logs_loss_gradient_rate_speed_and_similarities(make_trainer):
         "tokens_per_second",
         "positive_similarity",
         "negative_similarity",
+        "single_loss",
+        "single_loss_16",
+        "multi_loss",
+        "kl_loss",
+        "mean_cosine",
+        "effective_rank",
     }
     assert -1 <= step["negative_similarity"] <= 1
 
@@ -234,12 +248,14 @@ def test_evaluation_reports_the_mean_loss_of_full_batches(make_trainer):
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(make_trainer, monkeypatch):
     trainer = make_trainer(max_steps=4)
-    healthy = trainer._contrastive_loss
+    healthy = ContrastiveLoss.__call__
 
-    def poisoned(*args):
-        return healthy(*args) * (float("nan") if trainer.state.global_step == 2 else 1)
+    def poisoned(*args, **options):
+        factor = float("nan") if trainer.state.global_step == 2 else 1
+        loss, parts = healthy(*args, **options)
+        return loss * factor, {name: value * factor for name, value in parts.items()}
 
-    monkeypatch.setattr(trainer, "_contrastive_loss", poisoned)
+    monkeypatch.setattr(ContrastiveLoss, "__call__", poisoned)
     with pytest.raises(DivergedError, match="step 3: the loss is not finite; got nan"):
         trainer.train()
     assert trainer.state.global_step == 2
@@ -290,7 +306,7 @@ def test_a_step_checkpoint_holds_the_adapter_in_float32_and_no_base_weights(make
     stored = load_file(folder / "adapters" / "adapter_model.safetensors")
     assert stored.keys() == trained_of(trainer).keys()
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
-    assert not list(folder.glob("*.safetensors"))
+    assert [file.name for file in folder.glob("*.safetensors")] == ["loss.safetensors"]
     assert not (folder / "training_args.bin").exists()
 
 

@@ -31,8 +31,8 @@ class Rules(NamedTuple):
 
     Attributes:
         is_deep: Decode every image; without it, its header is read.
-        tasks: The adapters that are to be trained, which is what makes other rows unusable; none for
-            the format alone.
+        tasks: The adapters to be trained, which makes rows of others unusable; none for the
+            format alone.
     """
 
     is_deep: bool = False
