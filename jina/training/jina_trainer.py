@@ -193,6 +193,8 @@ class JinaEmbeddingTrainer(Trainer):
         learned = list(self.temperature.parameters())
         if is_new and learned:
             self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+            # transformers only clears the gradients of the model
+            self.optimizer.register_step_post_hook(lambda *_: self.temperature.zero_grad())
         return self.optimizer
 
     # ---- what is logged --------------------------------------------------------------------

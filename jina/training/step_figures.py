@@ -77,12 +77,13 @@ class StepFigures:
         figures["tokens_per_second"] = tokens.item() / seconds
         if self._vectors is not None and len(self._vectors) > 1:
             figures |= signs_of_collapse(self._vectors)
-            self._warn_once(figures)
+            self.warn_once(figures)
         self._steps, self._pairs, self._tokens = [], 0, 0
         self.start()
         return figures
 
-    def _warn_once(self, figures: dict[str, float]) -> None:
+    def warn_once(self, figures: dict[str, float]) -> None:
+        """Say that embeddings have collapsed, the first time they have."""
         cosine, rank = figures["mean_cosine"], figures["effective_rank"]
         if not self._has_warned and (cosine > COLLAPSED_COSINE or rank < COLLAPSED_RANK):
             logger.warning(

@@ -35,9 +35,8 @@ def test_a_pair_of_the_official_model_takes_what_the_performance_study_measured(
 
 def test_only_tokens_with_a_graph_take_memory_for_it():
     def activations(**training):
-        return estimate(**{"per_device_train_batch_size": 1024, **training})["memory_gib"][
-            "activations"
-        ]
+        step = estimate(**{"per_device_train_batch_size": 1024, **training})
+        return step["memory_gib"]["activations"]
 
     cached = activations(tokens_per_micro_batch=1000)
     assert cached == activations(per_device_train_batch_size=2048, tokens_per_micro_batch=1000)
