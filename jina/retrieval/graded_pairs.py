@@ -69,6 +69,16 @@ class GradedPairs:
     scores: np.ndarray
     rows: np.ndarray
 
+    @property
+    def name(self) -> str:
+        """What is compared with what."""
+        return f"{self.asked}→{self.found}"
+
+    @property
+    def digest(self) -> str:
+        """A digest of pairs and scores: only equal ones can be compared."""
+        return digest_of(self.queries, self.documents, self.pairs, self.scores)
+
     def result(self, setup: Setup, score: Scorer, tokens: np.ndarray) -> Result:
         """Compare similarities with scores.
 
@@ -82,7 +92,7 @@ class GradedPairs:
         similarities = np.array(found, np.float64) / tokens[self.pairs[:, 0]]
         return Result(
             task=self.task,
-            name=f"{self.asked}→{self.found}",
+            name=self.name,
             is_reversed=False,
             setup=setup,
             kind="correlation",
@@ -94,7 +104,7 @@ class GradedPairs:
                 for query, other in self.pairs
             ),
             documents=len(self.documents),
-            digest=digest_of(self.queries, self.documents, self.pairs, self.scores),
+            digest=self.digest,
         )
 
 

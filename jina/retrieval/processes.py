@@ -5,7 +5,8 @@ exchanged, so that each of them goes on with all results, in the order that one 
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,6 +37,17 @@ class Processes:
         if not distributed.is_initialized():
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @classmethod
+    @contextmanager
+    def joined(cls) -> Iterator["Processes"]:
+        """Join the others, and part from them at the end if they weren't together before."""
+        were_together = distributed.is_initialized()
+        try:
+            yield cls.current()
+        finally:
+            if distributed.is_initialized() and not were_together:
+                distributed.destroy_process_group()
 
     @property
     def is_first(self) -> bool:

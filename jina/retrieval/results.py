@@ -90,15 +90,9 @@ class Result:
         )
 
     @property
-    def key(self) -> tuple[str, str, bool, str, int]:
+    def key(self) -> tuple[str, str, str, bool, str, int]:
         """What tells this result from others of the same evaluation."""
-        return (self.task, self.name, self.is_reversed, *self.setup)
-
-    @property
-    def label(self) -> str:
-        """The same for a reader, without the task."""
-        back = " reversed" if self.is_reversed else ""
-        return f"{self.name}{back} {self.setup.name}"
+        return (self.task, self.kind, self.name, self.is_reversed, *self.setup)
 
     @cached_property
     def measured(self) -> np.ndarray:
@@ -107,7 +101,10 @@ class Result:
 
     def statistic(self, chosen: np.ndarray) -> Statistic:
         """Return the figures of draws from the chosen queries."""
-        values = self.values[chosen]
+        return self.statistic_of(self.values[chosen])
+
+    def statistic_of(self, values: np.ndarray) -> Statistic:
+        """Return the figures of draws from (queries, F) values like these."""
         if self.kind == "correlation":
             return correlations_of(values[:, 0], values[:, 1])
         return mean_of(values)
