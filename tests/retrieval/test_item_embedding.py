@@ -203,5 +203,5 @@ def test_a_model_in_training_goes_on_training(fresh_model, items):
     model.train()
     embed(model, items[:2], task="retrieval")
     assert model.training
-    assert model.trained_tasks == "code"
+    assert model.trained_tasks == ("code",)
     assert model._active_task == "code"
