@@ -20,7 +20,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 PACKED_SDPA = "packed_sdpa"
-VISION_PATCHES = 32_768  # that go through the vision tower at once: 8192 tokens' worth
 
 
 @dataclass(frozen=True)
@@ -142,12 +141,14 @@ def _span(lengths: Sequence[int], start: int, stop: int) -> slice:
     return slice(first, first + sum(lengths[start:stop]))
 
 
-def image_groups(grids: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, list[Any]]]:
+def image_groups(
+    grids: Sequence[tuple[int, int, int]], max_patches: int
+) -> Iterator[tuple[int, list[Any]]]:
     """Group neighbouring images for the vision tower: the first patch and the grids of each."""
     first, size, group = 0, 0, []
     for grid in grids:
         patches = grid[1] * grid[2]
-        if group and size + patches > VISION_PATCHES:
+        if group and size + patches > max_patches:
             yield first, group
             first, size, group = first + size, 0, []
         size += patches

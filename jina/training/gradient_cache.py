@@ -43,7 +43,7 @@ def embed(
         single: make single vectors.
         multi: make token vectors.
         tokens_per_micro_batch: the most tokens of a forward pass, but for a single longer item;
-            `None` for all in one.
+            `None` for all in one. Of the vision tower's passes, too.
         tokens_with_graph: the tokens whose graphs are kept from the first pass on; one
             micro-batch's if `None`. More takes memory and saves time.
         context: what forward passes run in, such as autocast.
@@ -51,8 +51,9 @@ def embed(
     Returns:
         Vectors of all N sequences, in order.
     """
+    limit = {"max_tokens": tokens_per_micro_batch} if tokens_per_micro_batch else {}
     with context():
-        batch = model.with_vision_features(batch)
+        batch = model.with_vision_features(batch, **limit)
     pieces = [batch.part(*ends) for ends in micro_batches(batch.lengths, tokens_per_micro_batch)]
 
     def run(piece: PackedBatch) -> tuple[Tensor, ...]:
