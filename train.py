@@ -1,11 +1,13 @@
 """Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
 
-Reads project_config.yaml, checks every row and image, trains one adapter and writes a complete
-checkpoint. Exit codes: 0 done, 2 bad configuration or data, 3 training went wrong.
+Reads project_config.yaml, checks every row and image, trains adapters and writes a complete
+checkpoint. `torchrun train.py` does it on several GPUs. Exit codes: 0 done, 2 bad configuration or
+data, 3 training went wrong.
 """
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = parse_options(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logger.setLevel(logging.INFO)  # ours; libraries only warn
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes, or the only one
+    logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
     try:
         train(load_config(options.config, options.set), options)
     except (ConfigError, DataError, ImageError, CheckpointError, BatchError) as error:
