@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from jina.models import contrastive_loss
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.embeddings import Embeddings, TokenVectors
 from jina.models.pairing import pair_candidates
@@ -43,6 +44,7 @@ SIZES = (128, 256, 512, 1024, 2048)
 TOKEN_SIZE = 128
 CASES = {
     "single": Case(Weights(1, 0, 0), 32_768, (2048,)),
+    "narrow": Case(Weights(1, 0, 0), 32_768, (256,)),
     "matryoshka": Case(Weights(1, 0, 0), 32_768, SIZES),
     "joint": Case(Weights(1, 1, 1), 1024, SIZES, tokens=64),
     "joint_symmetric": Case(Weights(1, 1, 1), 1024, SIZES, tokens=64, symmetric=True),
@@ -62,21 +64,24 @@ def main() -> None:
     for name in options.cases or CASES:
         case = CASES[name]
         own = case._replace(items=options.items or case.items)
-        figures = measure(own) if options.measure else in_a_child(name, options.items)
+        figures = measure(own, options.tile) if options.measure else in_a_child(name, options)
         sys.stdout.write(json.dumps({"case": name, **figures}) + "\n")
 
 
-def in_a_child(name: str, items: int | None = None) -> dict[str, float]:
+def in_a_child(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Measure a case in a process whose memory nothing else has touched."""
     command = [sys.executable, "-m", "benchmarks.loss_memory", "--measure", name]
-    command += ["--items", str(items)] if items else []
+    for option in ("items", "tile"):
+        value = getattr(options, option)
+        command += [f"--{option}", str(value)] if value else []
     folder = Path(__file__).parents[1]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=folder)  # noqa: S603
     return json.loads(output.stdout)
 
 
-def measure(case: Case) -> dict[str, float]:
+def measure(case: Case, tile: int | None = None) -> dict[str, float]:
     """Compute a case's loss and gradients; return what that took."""
+    contrastive_loss.TILE = tile or contrastive_loss.TILE
     _step(case, _vectors(case._replace(items=2)))  # what torch loads on first use isn't the loss's
     vectors = _vectors(case)
     before = _peak_mib()

@@ -328,7 +328,7 @@ class _Work:
         linear = (own * rated.slopes[kind][start : start + rows]).sum()
         share = rows / len(direction.pairing)
         linear = linear + share * rated.bends[kind] * self.temperature
-        return share * rated.values[kind] + linear - linear.detach()
+        return share * rated.values[kind] + (linear - linear.detach())  # no more than a slope
 
     def _rated(self, direction: Direction, ratings: Tensor) -> Rated:
         """Compute CoSENT of each kind of score over all pairs."""
