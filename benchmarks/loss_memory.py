@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if left out")
     parser.add_argument("--items", type=int, help="queries in a batch, instead of the case's own")
+    parser.add_argument("--tile", type=int, help="scores in memory at once, to compare")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # in the child
     options = parser.parse_args()
     unknown = set(options.cases) - set(CASES)

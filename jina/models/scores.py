@@ -214,10 +214,14 @@ def _pieces(
 
 
 def _runs(lengths: Sequence[int], limit: int) -> Iterator[slice]:
-    """Cut neighbours into slices of at most `limit` tokens, or of one item that has more."""
+    """Cut neighbours into slices of at most `limit` tokens, or of one item that has more.
+
+    Of short items a slice takes fewer: items times tokens, the averaging matrix, is to fit as well.
+    """
     start, total = 0, 0
     for place, length in enumerate(lengths):
-        if place > start and total + length > limit:
+        area = (place + 1 - start) * (total + length)
+        if place > start and (total + length > limit or area > SIMILARITIES):
             yield slice(start, place)
             start, total = place, 0
         total += length
