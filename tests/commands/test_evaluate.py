@@ -59,7 +59,6 @@ def test_it_writes_metrics_runs_qrels_and_per_query_figures(evaluate):
     )
     assert "retrieval: image→text, 8 queries, 8 documents" in said
     assert "retrieval: text→image (reversed), 8 queries, 8 documents" in said
-    assert all(len(line) <= 100 for line in said.splitlines() if "smartembed" not in line)
 
 
 def test_trec_eval_finds_the_same_figures_in_the_files(evaluate):
@@ -100,7 +99,7 @@ def test_a_baseline_gives_the_paired_difference(evaluate):
     _, _, before = evaluate("--dims", "16", name="before")
     code, said, after = evaluate("--dims", "32,16", "--baseline", before, name="after")
     assert code == 0
-    assert "  change       +0.000 [+0.000, +0.000]" in said
+    assert "  change    +0.000 [0.000, 0.000]" in said
     results = json.loads((after / "metrics.json").read_text())["results"]
     has_difference = {f"{r['vectors']}-{r['size']}": "difference" in r for r in results}
     assert has_difference == {"single-32": False, "single-16": True, "multi-16": True}
