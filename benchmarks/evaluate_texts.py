@@ -26,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--words", type=int, default=12, help="of a text, on average")
-    parser.add_argument("--evaluate", nargs="*", help=argparse.SUPPRESS)  # a child's own errand
+    parser.add_argument(
+        "--evaluate", type=json.loads, help=argparse.SUPPRESS
+    )  # a child's own errand
     options = parser.parse_args()
     if options.evaluate:
         sys.stdout.write(json.dumps(evaluate(options.evaluate)))
@@ -60,10 +62,9 @@ def measure(folder: Path, rows: int, words: int, vectors: str) -> dict[str, floa
             stream.write(json.dumps(row) + "\n")
     words_of_command = ["--model", folder / "tiny", "--data", data, "--vectors", vectors]
     words_of_command += ["--output", folder / f"{rows}-{vectors}", "--dims", "128"]
-    child = [sys.executable, "-m", "benchmarks.evaluate_texts", "--evaluate"]
-    result = subprocess.run(  # noqa: S603
-        [*child, "--", *map(str, words_of_command)], capture_output=True, text=True, check=True
-    )
+    errand = json.dumps(list(map(str, words_of_command)))
+    child = [sys.executable, "-m", "benchmarks.evaluate_texts", "--evaluate", errand]
+    result = subprocess.run(child, capture_output=True, text=True, check=True)  # noqa: S603
     return json.loads(result.stdout.splitlines()[-1])
 
 
