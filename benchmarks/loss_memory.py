@@ -56,9 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if left out")
     parser.add_argument("--items", type=int, help="queries in a batch, instead of the case's own")
-    parser.add_argument(
-        "--rows", type=int, help="compute only so many rows, as the peak is the same"
-    )
+    parser.add_argument("--rows", type=int, help="compute so many rows; peaks nearly as all")
     parser.add_argument("--tile", type=int, help="scores in memory at once, to compare")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # in the child
     options = parser.parse_args()
@@ -86,9 +84,7 @@ def in_a_child(name: str, options: argparse.Namespace) -> dict[str, float]:
 def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Compute a case's loss and gradients; return what that took."""
     contrastive_loss.TILE = options.tile or contrastive_loss.TILE
-    _step(
-        case, _vectors(case._replace(items=2)), 2
-    )  # what torch loads on first use isn't the loss's
+    _step(case, _vectors(case._replace(items=2)), 2)  # what torch loads first isn't the loss's
     vectors = _vectors(case)
     before = _peak_mib()
     begin = time.perf_counter()
