@@ -1,0 +1,1 @@
+"""From a checkpoint to vectors, and from vectors to what was looked for."""
