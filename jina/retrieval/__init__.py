@@ -1,1 +1,1 @@
-"""From a checkpoint to vectors, and from vectors to what was looked for."""
+"""Vectors at work: embedding collections of items, ranking them, and measuring the ranking."""
