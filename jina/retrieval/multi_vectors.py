@@ -4,9 +4,8 @@ Shapes: L tokens of a row, T tokens of all rows, M tokens of the query, H vector
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -38,7 +37,7 @@ class MultiVectorFile:
     """The multi vectors of some rows, read from disk where they are looked at.
 
     Args:
-        file: As `append_tokens` wrote it.
+        file: As `write_tokens` wrote it.
         counts: (N,) number of tokens of each row.
         dim: H.
         dtype: A key of `DTYPES`.
@@ -62,13 +61,13 @@ class MultiVectorFile:
         return self._tokens[self._ends[row] : self._ends[row + 1]]
 
 
-def append_tokens(stream: BinaryIO, matrices: Sequence[np.ndarray], dtype: str) -> None:
-    """Write the multi vectors of some rows at the end of a stream."""
-    for matrix in matrices:
-        stream.write(np.ascontiguousarray(matrix, DTYPES[dtype]).tobytes())
+def write_tokens(file: Path, matrices: Iterable[np.ndarray], dtype: str) -> None:
+    """Write the multi vectors of some rows end to end, and see them to the disk.
 
-
-def flush_to_disk(stream: BinaryIO) -> None:
-    """Make sure that what was written outlives a power cut."""
-    stream.flush()
-    os.fsync(stream.fileno())
+    The file is half there while this runs; nobody looks at it before a manifest names it.
+    """
+    with file.open("wb") as stream:
+        for matrix in matrices:
+            stream.write(np.ascontiguousarray(matrix, DTYPES[dtype]).tobytes())
+        stream.flush()
+        os.fsync(stream.fileno())

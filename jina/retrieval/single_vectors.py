@@ -129,7 +129,9 @@ class SingleVectors:
     def _parameters(self, deleted: np.ndarray, wanted: int, width: int | None) -> object:
         """Return FAISS's parameters of one search."""
         faiss = self._faiss
-        chosen = {"sel": faiss.IDSelectorNot(faiss.IDSelectorBatch(deleted))} if len(deleted) else {}
+        chosen = (
+            {"sel": faiss.IDSelectorNot(faiss.IDSelectorBatch(deleted))} if len(deleted) else {}
+        )
         if self.kind == "exact":
             return faiss.SearchParameters(**chosen)
         width = max(width or HNSW_SEARCH_WIDTH, wanted)
