@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,10 @@ import numpy as np
 
 from jina.retrieval.durable_files import publish
 from jina.retrieval.errors import RetrievalError, library
+from jina.retrieval.stores import Entry
 from jina.retrieval.vector_files import VectorBatch
 
 COLUMNS = ("id", "text", "image", "metadata", "tokens")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of an index; `image` is an absolute path."""
-
-    id: str
-    text: str | None
-    image: str | None
-    metadata: dict[str, object] | None
 
 
 class Entries:

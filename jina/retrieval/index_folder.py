@@ -14,56 +14,17 @@ one in `index.json`; of memory-mapped ones, which are plain numbers, the size mu
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from jina.retrieval.durable_files import claim_folder, locked, read_json, sha256_of, write_json
 from jina.retrieval.errors import RetrievalError
-from jina.retrieval.single_vectors import KINDS
-from jina.retrieval.vector_files import DTYPES
+from jina.retrieval.stores import IndexSettings
 
 MANIFEST = "index.json"
 FORMAT = 1
 PATTERNS = ("single-*.faiss", "entries-*.parquet", "multi-*.vectors", "deleted-*.npy")
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexSettings:
-    """What an index is made for; it stays the same for good.
-
-    Attributes:
-        model: Fingerprint of the model whose vectors it takes.
-        task: The adapter they are made with.
-        dim: Size of the single vectors, D.
-        multi_dim: Size of the multi vectors, None if there are none.
-        kind: `exact` or `hnsw`.
-        dtype: Type of the multi vectors in their files.
-    """
-
-    model: str
-    task: str
-    dim: int
-    multi_dim: int | None = None
-    kind: str = "exact"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        """Refuse what no index can be made of."""
-        if self.kind not in KINDS or self.dtype not in DTYPES:
-            raise ValueError(f"kind, dtype: unknown; got {self}; use {KINDS} and {list(DTYPES)}")
-
-    def refuse_other(self, folder: Path, wanted: "IndexSettings") -> None:
-        """Raise `RetrievalError` with every setting that isn't as wanted."""
-        before, after = asdict(self), asdict(wanted)
-        problems = [
-            f"{folder}: {key}: the index has another one; got {after[key]!r} instead of "
-            f"{before[key]!r}; use the same, or make another index"
-            for key in before
-            if before[key] != after[key]
-        ]
-        if problems:
-            raise RetrievalError(*problems)
 
 
 class IndexFolder:
@@ -97,8 +58,7 @@ class IndexFolder:
         try:
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}, where this code reads {FORMAT}")
-            known = {field.name for field in fields(IndexSettings)}
-            self.settings = IndexSettings(**{name: values["settings"][name] for name in known})
+            self.settings = IndexSettings.from_dict(values["settings"])
             self.generation = int(values["generation"])
             self.parts: list[dict[str, Any]] = [dict(part) for part in values["parts"]]
             self.single: str | None = values["single"]

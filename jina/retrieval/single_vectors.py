@@ -15,7 +15,6 @@ import numpy as np
 
 from jina.retrieval.errors import RetrievalError, library
 
-KINDS = ("exact", "hnsw")
 # Enough for recall@10 >= 0.95 on 20,000 random vectors, which have no structure to go by.
 HNSW_LINKS = 32
 HNSW_BUILD_WIDTH = 200

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from jina.retrieval.durable_files import locked, publish
-from jina.retrieval.entries import Entries, Entry, EntryWriter, repeated
+from jina.retrieval.entries import Entries, EntryWriter, repeated
 from jina.retrieval.errors import RetrievalError
-from jina.retrieval.index_folder import MANIFEST, IndexFolder, IndexSettings
-from jina.retrieval.multi_vectors import MultiVectorFile, write_tokens
+from jina.retrieval.index_folder import MANIFEST, IndexFolder
+from jina.retrieval.multi_vectors import MultiVectorFile, max_sim, write_tokens
 from jina.retrieval.single_vectors import SingleVectors
+from jina.retrieval.stores import Entry, Hit, IndexSettings
 from jina.retrieval.vector_files import VectorBatch
 
 MAX_SHOWN = 5
@@ -83,6 +84,19 @@ class VectorIndex:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """Find the `top` rows for each of (Q, D) queries; see `SingleVectors.search`."""
         return self._single.search(queries, top, deleted=self._deleted, width=width)
+
+    def find(
+        self, single: np.ndarray, multi: np.ndarray | None, *, top: int, candidates: int
+    ) -> list[Hit]:
+        """Find rows for one query; see `Store.find`."""
+        wanted = top if multi is None else max(top, candidates)
+        ((scores, rows),) = self.search(single[None], wanted)
+        if multi is not None:
+            scores = max_sim(multi, [self.multi(row) for row in rows])
+            order = np.lexsort((rows, -scores))
+            scores, rows = scores[order], rows[order]
+        pairs = zip(scores[:top].tolist(), rows[:top].tolist(), strict=True)
+        return [Hit(self.entry(row), score) for score, row in pairs]
 
     def add(self, batches: Iterable[VectorBatch]) -> int:
         """Add rows and return how many: all of them, or none if anything is wrong.

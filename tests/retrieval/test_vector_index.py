@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jina.retrieval.errors import RetrievalError
-from jina.retrieval.index_folder import IndexSettings
 from jina.retrieval.multi_vectors import max_sim
+from jina.retrieval.stores import IndexSettings
 from jina.retrieval.vector_files import VectorBatch
 from jina.retrieval.vector_index import VectorIndex
 
@@ -33,7 +33,9 @@ def names(start, stop):
 
 
 def settings(**changes):
-    return IndexSettings(**{"model": "m", "task": "retrieval", "dim": DIM, **changes})
+    return IndexSettings(
+        **{"model": "m", "task": "retrieval", "max_text_tokens": 99, "dim": DIM, **changes}
+    )
 
 
 def brute_force(vectors, query, rows):
@@ -145,6 +147,22 @@ def test_max_sim_adds_up_the_best_token_for_each_token_of_the_query():
     slow = [sum(max(float(q @ d) for d in document) for q in query) for document in documents]
     assert max_sim(query, documents) == pytest.approx(slow, abs=1e-5)
     assert len(max_sim(query, [])) == 0
+
+
+def test_reranking_gives_the_full_max_sim_order_of_its_candidates(tmp_path):
+    index = VectorIndex.create(tmp_path / "index", settings(multi_dim=MULTI_DIM))
+    batch = batch_of(names(0, 60), multi=True)
+    index.add([batch])
+    random = np.random.default_rng(2)
+    single, multi = unit(random, DIM), unit(random, 6, MULTI_DIM)
+    everything = max_sim(multi, batch.multi)
+    full_order = [f"row {row}" for row in np.argsort(-everything, kind="stable")]
+    hits = index.find(single, multi, top=10, candidates=60)
+    assert [hit.entry.id for hit in hits] == full_order[:10]
+    candidates = {hit.entry.id for hit in index.find(single, None, top=20, candidates=0)}
+    hits = index.find(single, multi, top=20, candidates=20)
+    assert [hit.entry.id for hit in hits] == [name for name in full_order if name in candidates]
+    assert [hit.entry.id for hit in hits] != full_order[:20]
 
 
 def test_an_addition_with_a_known_id_changes_nothing(index):
