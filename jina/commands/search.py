@@ -19,7 +19,7 @@ logger = logging.getLogger("smartembed")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `search`."""
     add_store_options(parser)
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="what to look for")
+    parser.add_argument("--text", help="what to look for")
     parser.add_argument("--image", type=Path, metavar="FILE", help="what to look for")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="results (default: 10)")
     parser.add_argument(

@@ -7,7 +7,7 @@ An index is made with its first addition and keeps the settings of that one: mod
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any

@@ -40,7 +40,7 @@ class Question:
         """Raise `RetrievalError` with all that is wrong."""
         problems = []
         if not (self.text or "").strip() and self.image is None:
-            problems.append(f"query: is empty; got {self.text!r}; give a text, --image or both")
+            problems.append(f"query: is empty; got {self.text!r}; give --text, --image or both")
         if self.image is not None:
             try:
                 image_size(self.image)
