@@ -65,15 +65,15 @@ def _add_limits(parser: argparse.ArgumentParser, rules: SelectionRules) -> None:
     """Add the options that keep likely right answers out."""
     parser.add_argument(
         "--relative-margin",
-        type=float,
+        type=_number_or_none,
         default=rules.relative_margin,
         metavar="SHARE",
-        help="negatives score below this share of the positive, 1 for just below "
+        help="negatives score below this share of the positive, or none for no such limit "
         f"(default: {rules.relative_margin})",
     )
     parser.add_argument(
         "--absolute-margin",
-        type=float,
+        type=_number_or_none,
         default=rules.absolute_margin,
         metavar="AMOUNT",
         help="and below it by this amount (default: none)",
@@ -86,6 +86,11 @@ def _add_limits(parser: argparse.ArgumentParser, rules: SelectionRules) -> None:
         help="to a positive, from which a document counts as one "
         f"(default: {rules.near_duplicate})",
     )
+
+
+def _number_or_none(text: str) -> float | None:
+    """Read a limit that can be switched off."""
+    return None if text == "none" else float(text)
 
 
 def run(options: argparse.Namespace) -> int:

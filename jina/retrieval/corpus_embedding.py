@@ -95,13 +95,19 @@ class CorpusEmbedder:
         )
 
     def embed(
-        self, items: Sequence[CorpusItem], root: Path | None, *, skips_bad_images: bool = False
+        self,
+        items: Sequence[CorpusItem],
+        root: Path | None,
+        *,
+        role: str | None = None,
+        skips_bad_images: bool = False,
     ) -> tuple[VectorBatch, list[str]]:
         """Embed some items.
 
         Args:
             items: At least one.
-            root: The folder that image paths start from and stay in.
+            root: The folder that image paths start from and stay in; None trusts any.
+            role: Instead of the one in the settings.
             skips_bad_images: Leave out items whose picture can't be decoded.
 
         Returns:
@@ -111,14 +117,15 @@ class CorpusEmbedder:
             RetrievalError: If an item can't be embedded and isn't to be left out.
         """
         bad: dict[str, str] = {}
+        role = role or self.settings.role
         try:
-            vectors = self._vectors(items, root)
+            vectors = self._vectors(items, root, role)
         except EmbeddingError as error:
             bad = _bad_images(items, root)
             if not bad or not skips_bad_images:
                 raise RetrievalError(*(bad.values() or [str(error)])) from error
             items = [item for item in items if item.id not in bad]
-            vectors = self._vectors(items, root)
+            vectors = self._vectors(items, root, role)
         single, multi = vectors
         batch = VectorBatch(
             ids=[item.id for item in items],
@@ -131,12 +138,12 @@ class CorpusEmbedder:
         return batch, list(bad.values())
 
     def _vectors(
-        self, items: Sequence[CorpusItem], root: Path | None
+        self, items: Sequence[CorpusItem], root: Path | None, role: str
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return single vectors (N, D) and multi vectors, none unless they are wanted."""
         parts = self._embedder.embed(
             [EmbeddingItem(i.item.text, i.item.image, root, i.id) for i in items],
-            self.settings.role,
+            role,
         )
         single, multi = [np.empty((0, self.dim), np.float32)], []
         for part in parts:

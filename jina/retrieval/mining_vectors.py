@@ -1,8 +1,7 @@
 """Vectors of contents: from the cache where it has them, from the model where it hasn't."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from jina.retrieval.corpus import CorpusItem
 from jina.retrieval.corpus_embedding import CorpusEmbedder, EmbeddingSettings
 from jina.retrieval.embedding_cache import EmbeddingCache
 from jina.retrieval.progress import Progress
-
-logger = logging.getLogger("smartembed")
 
 ITEMS_AT_A_TIME = 512
 
@@ -47,15 +44,18 @@ class ContentEmbedder:
         cache = EmbeddingCache(self._folder / "vectors", made_by, self._values["dim"])
         missing = {c.key: c for c in contents if c.key not in cache}
         if missing:
-            embedder = CorpusEmbedder(replace(self._settings, role=role))
             progress, left = Progress(len(missing), f"{role} items"), iter(missing.items())
             while part := list(islice(left, ITEMS_AT_A_TIME)):
                 items = [CorpusItem(_name(c), Item(c.text, c.image)) for _, c in part]
-                batch, _ = embedder.embed(items, None)
+                batch, _ = self._embedder.embed(items, None, role=role)
                 cache.add([key for key, _ in part], batch.single)
                 progress.advance(len(part))
             self.embedded += len(missing)
         return cache.get([content.key for content in contents])
+
+    @cached_property
+    def _embedder(self) -> CorpusEmbedder:
+        return CorpusEmbedder(self._settings)
 
 
 def _name(content: Content) -> str:

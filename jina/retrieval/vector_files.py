@@ -138,16 +138,28 @@ def _ragged_lists(arrow: Any, matrices: Sequence[np.ndarray], dtype: type) -> An
 
 def _matrix(column: Any) -> np.ndarray:
     """Return an Arrow column of lists of one length as a matrix."""
-    lists = column.combine_chunks()
-    values = lists.flatten().to_numpy(zero_copy_only=True)
-    return values.reshape(len(lists), len(values) // max(len(lists), 1))
+    return _rows(column.combine_chunks())
 
 
 def _matrices(column: Any) -> list[np.ndarray]:
     """Return an Arrow column of lists of lists as matrices."""
     lists = column.combine_chunks()
-    tokens = lists.flatten()
-    values = tokens.flatten().to_numpy(zero_copy_only=True)
-    rows = values.reshape(len(tokens), len(values) // max(len(tokens), 1))
-    ends = lists.offsets.to_numpy() - lists.offsets[0].as_py()
+    rows = _rows(lists.flatten())
+    ends = np.cumsum([0, *_lengths(lists)])
     return [rows[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+
+
+def _rows(lists: Any) -> np.ndarray:
+    """Return Arrow lists as the rows of a matrix; raise `ValueError` if their lengths differ."""
+    lengths, values = _lengths(lists), lists.flatten()
+    width = int(lengths[0]) if len(lengths) else 0
+    if values.null_count or (lengths != width).any():
+        raise ValueError("vectors of different sizes, or with gaps")
+    return values.to_numpy(zero_copy_only=True).reshape(len(lists), width)
+
+
+def _lengths(lists: Any) -> np.ndarray:
+    """Return the length of each Arrow list; raise `ValueError` if one is missing."""
+    if lists.null_count:
+        raise ValueError("items without vectors")
+    return lists.value_lengths().to_numpy()
