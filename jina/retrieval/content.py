@@ -105,7 +105,9 @@ def identify_images(images: Sequence[tuple[Path, str, str]]) -> Pixels:
     Raises:
         RetrievalError: With all images that can't be decoded.
     """
-    names = {(root, image): where for root, image, where in reversed(images)}
+    names: dict[tuple[Path, str], str] = {}
+    for root, image, where in images:
+        names.setdefault((root, image), where)
     problems: list[str] = []
 
     def identify(name: tuple[Path, str]) -> bytes | str:

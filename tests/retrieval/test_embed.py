@@ -24,7 +24,7 @@ TEXTS = [f"{word} number {number}" for number in range(5) for word in ("a cat", 
 
 
 @pytest.fixture
-def job(tmp_path, fixture_folder):
+def job(tmp_path, fixture_folder, model_loaded_once):
     source = tmp_path / "texts.txt"
     source.write_text("\n".join(TEXTS), encoding="utf-8")
     settings = EmbeddingSettings(model=fixture_folder)
