@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--role", choices=("query", "passage"), default="passage", help="(default: passage)"
     )
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float32", help="in the files (default: float32)"
+        "--precision", choices=DTYPES, default="float32", help="in the files (default: float32)"
     )
     parser.add_argument(
         "--shard-rows", type=int, default=1000, metavar="N", help="of a file (default: 1000)"
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
             ),
             side=options.side,
             image_base_dir=options.image_base_dir,
-            dtype=options.dtype,
+            dtype=options.precision,
             shard_rows=options.shard_rows,
             skips_bad_images=options.on_bad_image == "skip",
             cache=options.cache,

@@ -52,7 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=[name for name in VECTORS if "single" in name],
         help="of a new index (default: single)",
     )
-    parser.add_argument("--dtype", choices=DTYPES, help="of its multi vectors (default: float32)")
+    parser.add_argument(
+        "--precision", choices=DTYPES, help="of its multi vectors (default: float32)"
+    )
     add_model_options(parser, is_required=False)
     add_source_options(parser)
 
@@ -81,12 +83,12 @@ def _addition(options: argparse.Namespace, place: Place) -> Addition:
     if place.exists():
         index = place.open().settings
         kept = settings_of(index, chosen_model(options, index), options.cache)
-        kind, dtype = options.kind or index.kind, options.dtype or index.dtype
+        kind, dtype = options.kind or index.kind, options.precision or index.dtype
     elif options.model is None:
         raise RetrievalError("--model: is missing; got none for a new index; name a checkpoint")
     else:
         kept, kind = EmbeddingSettings(model=options.model), options.kind or _new_kind(options)
-        dtype = options.dtype or "float32"
+        dtype = options.precision or "float32"
     given = {
         "task": options.task,
         "dim": options.dim,
@@ -109,7 +111,7 @@ def _add_embedded(folder: Path, options: argparse.Namespace, place: Place) -> Ad
     """Add a folder of vectors, which bring their settings with them."""
     index = place.open().settings if place.exists() else None
     kind = options.kind or (index.kind if index else _new_kind(options))
-    dtype = options.dtype or (index.dtype if index else "float32")
+    dtype = options.precision or (index.dtype if index else "float32")
     return add_embedded(folder, place.make, model=options.model, kind=kind, dtype=dtype)
 
 

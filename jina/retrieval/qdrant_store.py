@@ -20,8 +20,8 @@ from jina.retrieval.stores import Entry, Hit, IndexSettings
 from jina.retrieval.vector_files import VectorBatch
 
 METADATA = "smartembed"
-# Multi vectors of an image take some 300 KB as JSON, and a server takes requests of 32 MB.
-POINTS_A_REQUEST = 64
+# Multi vectors of an image take up to 1 MB as JSON, and a server takes 32 MB at a time.
+POINTS_AT_A_TIME = 16
 MAX_SHOWN = 5
 
 
@@ -89,11 +89,11 @@ class QdrantStore:
             return self._client.count(self._collection, exact=True).count
 
     def add(self, batches: Iterable[VectorBatch]) -> int:
-        """Add rows and return how many; requests before one that is refused stay done."""
+        """Add rows and return how many; if some are refused, those before them stay added."""
         count = 0
         for batch in batches:
-            for start in range(0, len(batch), POINTS_A_REQUEST):
-                rows = range(start, min(start + POINTS_A_REQUEST, len(batch)))
+            for start in range(0, len(batch), POINTS_AT_A_TIME):
+                rows = range(start, min(start + POINTS_AT_A_TIME, len(batch)))
                 if taken := self._present([batch.ids[row] for row in rows]):
                     got = ", ".join(taken[:MAX_SHOWN])
                     raise RetrievalError(
@@ -122,15 +122,16 @@ class QdrantStore:
     ) -> list[Hit]:
         """Find rows for one query; see `Store.find`."""
         models = self._models
-        options = {"params": models.SearchParams(exact=self.settings.kind == "exact")}
+        is_exact = self.settings.kind == "exact"
+        parameters = models.SearchParams(exact=True) if is_exact else None
         query = {"query": single.tolist(), "using": "single"}
         with self._answering():
             if multi is None:
                 answer = self._client.query_points(
-                    self._collection, **query, search_params=options["params"], limit=top
+                    self._collection, **query, search_params=parameters, limit=top
                 )
             else:
-                chosen = models.Prefetch(**query, **options, limit=max(top, candidates))
+                chosen = models.Prefetch(**query, params=parameters, limit=max(top, candidates))
                 answer = self._client.query_points(
                     self._collection,
                     prefetch=chosen,

@@ -70,7 +70,6 @@ def by_hand():
     return measure
 
 
-
 @pytest.fixture
 def model_loaded_once(monkeypatch, jina_model, fixture_folder):
     """Let jobs share the conformance model instead of reading it each time."""

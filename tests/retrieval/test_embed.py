@@ -36,7 +36,7 @@ def shards(folder):
 
 
 def everything(folder):
-    return [batch for batch in EmbeddedFolder(folder).read()]
+    return list(EmbeddedFolder(folder).read())
 
 
 def test_texts_get_the_vectors_that_the_model_gives_them(job, jina_model):
@@ -242,9 +242,8 @@ def test_a_job_that_is_killed_loses_nothing_and_repeats_at_most_one_shard(job, t
     assert {f: f.stat().st_mtime_ns for f in there} == there
     whole = replace(job, output=tmp_path / "whole", shard_rows=40)
     embed(whole)
-    expected = {name: batch.single for name, batch in zip(range(50), everything(whole.output))}
-    found = {name: batch.single for name, batch in zip(range(50), everything(job.output))}
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+    pairs = zip(everything(job.output), everything(whole.output), strict=True)
+    assert all(np.array_equal(found.single, expected.single) for found, expected in pairs)
 
 
 @pytest.mark.parametrize(
