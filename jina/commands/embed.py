@@ -31,7 +31,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="SRC", help="a file, or a folder of images")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="for the shards")
     parser.add_argument(
-        "--vectors", choices=VECTORS, default="single", help="which kinds (default: single)"
+        "--vectors",
+        choices=VECTORS,
+        default="single",
+        metavar="KINDS",
+        help="single, multi or single,multi (default: single)",
     )
     parser.add_argument(
         "--role", choices=("query", "passage"), default="passage", help="(default: passage)"

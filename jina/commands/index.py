@@ -50,7 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vectors",
         choices=[name for name in VECTORS if "single" in name],
-        help="of a new index (default: single)",
+        metavar="KINDS",
+        help="of a new index: single or single,multi (default: single)",
     )
     parser.add_argument(
         "--precision", choices=DTYPES, help="of its multi vectors (default: float32)"

@@ -8,7 +8,7 @@ from jina.data.validation import DataError
 REQUIREMENTS = {
     "faiss": "faiss-cpu>=1.12,<2",
     "pyarrow": "pyarrow>=18,<26",
-    "qdrant_client": "qdrant-client>=1.15,<2",
+    "qdrant_client": "qdrant-client>=1.16,<2",
 }
 
 

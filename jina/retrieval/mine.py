@@ -9,21 +9,21 @@ one content: copies under other names are the same document.
 """
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from jina.retrieval.content import Content, ContentIndex, identify_images, item_content
-from jina.retrieval.corpus import open_corpus
 from jina.retrieval.corpus_embedding import EmbeddingSettings
 from jina.retrieval.durable_files import publish
 from jina.retrieval.errors import RetrievalError
-from jina.retrieval.exact_search import exact_top_k
+from jina.retrieval.mining_rankings import (
+    Document,
+    Rankings,
+    documents_of_rows,
+    documents_of_sources,
+)
 from jina.retrieval.mining_rows import (
     MiningRow,
     OutputRows,
@@ -32,16 +32,13 @@ from jina.retrieval.mining_rows import (
     task_of,
 )
 from jina.retrieval.mining_vectors import ContentEmbedder
-from jina.retrieval.negative_selection import (
-    Negative,
-    Ranking,
-    SelectionRules,
-    choose_negatives,
-)
+from jina.retrieval.negative_selection import Negative, SelectionRules, choose_negatives
 from jina.retrieval.progress import Progress
-from jina.retrieval.single_vectors import SingleVectors
 
 ROWS_A_MESSAGE = 5000
+
+# The score of a row's positive, and its negatives.
+Chosen = tuple[float, list[Negative]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +74,6 @@ class MineJob:
     is_exact: bool = True
     cache: Path
     overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class Document:
-    """Something that may become a negative, and where it was first met."""
-
-    content: Content
-    id: str
 
 
 @dataclass
@@ -125,7 +114,10 @@ def mine(job: MineJob) -> MineSummary:
     """
     _check(job)
     rows = read_mining_rows(job.files, job.image_base_dir)
-    documents = _documents(job, rows)
+    if job.corpus:
+        documents = documents_of_sources(job.corpus, job.image_base_dir)
+    else:
+        documents = documents_of_rows(rows)
     writer = OutputRows(
         job.image_base_dir or job.output.parent, rows, [d.content for d in documents]
     )
@@ -137,7 +129,7 @@ def mine(job: MineJob) -> MineSummary:
     )
     embedder = ContentEmbedder(settings, job.cache)
     summary = MineSummary(rows=len(rows), documents=len(documents))
-    chosen = _Miner(rows, documents, embedder, job).mine(summary)
+    chosen = _choose(Rankings(rows, documents, embedder), job, summary)
     lines = _lines(rows, documents, chosen, writer, embedder.provenance)
     job.output.parent.mkdir(parents=True, exist_ok=True)
 
@@ -151,78 +143,21 @@ def mine(job: MineJob) -> MineSummary:
     return summary
 
 
-class _Miner:
-    """Ranks documents for the queries of rows and chooses negatives."""
-
-    def __init__(
-        self,
-        rows: Sequence[MiningRow],
-        documents: Sequence[Document],
-        embedder: ContentEmbedder,
-        job: MineJob,
-    ) -> None:
-        self._rows, self._job = rows, job
-        self._index = ContentIndex(document.content for document in documents)
-        self._positives: dict[tuple[bytes, bytes], dict[bytes, Content]] = defaultdict(dict)
-        for row in rows:
-            known = self._positives[row.query.parts]
-            known |= {content.key: content for content in row.positives}
-        queries = {row.query.key: row.query for row in rows}
-        positives = {c.key: c for known in self._positives.values() for c in known.values()}
-        self._query_vectors = _by_key(queries, embedder.embed([*queries.values()], "query"))
-        self._positive_vectors = _by_key(
-            positives, embedder.embed([*positives.values()], "passage")
+def _choose(rankings: Rankings, job: MineJob, summary: MineSummary) -> list[Chosen]:
+    """Return for each row the score of its positive and the negatives chosen."""
+    chosen: list[Chosen] = []
+    progress, rules = Progress(summary.rows, "rows"), job.rules
+    ranked = rankings.ranked(rules.last_rank, is_exact=job.is_exact)
+    for row, (positive_score, ranking) in enumerate(ranked):
+        negatives = choose_negatives(
+            ranking, positive_score, rules, row=row, excluded=summary.excluded
         )
-        self._documents = embedder.embed([document.content for document in documents], "passage")
-
-    def mine(self, summary: MineSummary) -> list[tuple[float, list[Negative]]]:
-        """Return for each row the score of its positive and the negatives chosen."""
-        blocked = [self._blocked(row) for row in self._rows]
-        reach = self._job.rules.last_rank + max(map(len, blocked))
-        queries = np.stack([self._query_vectors[row.query.key] for row in self._rows])
-        chosen, progress = [], Progress(len(self._rows), "rows")
-        for number, (scores, found) in enumerate(self._search(queries, reach)):
-            row = self._rows[number]
-            is_free = ~np.isin(found, list(blocked[number]))
-            summary.excluded["copies of a positive or the query"] += int((~is_free).sum())
-            found, scores = found[is_free], scores[is_free]
-            own = np.stack([self._positive_vectors[content.key] for content in row.positives])
-            positive_score = float((own @ queries[number]).min())
-            ranking = Ranking(found, scores, self._likeness(row, found))
-            rules, excluded = self._job.rules, summary.excluded
-            negatives = choose_negatives(
-                ranking, positive_score, rules, row=number, excluded=excluded
-            )
-            summary.negatives += len(negatives)
-            summary.short += len(negatives) < rules.count
-            chosen.append((positive_score, negatives))
-            if len(chosen) % ROWS_A_MESSAGE == 0:
-                progress.advance(ROWS_A_MESSAGE)
-        return chosen
-
-    def _blocked(self, row: MiningRow) -> set[int]:
-        """Return the documents that are positives of the query, or the query, or have been mined.
-
-        All rows with this query count: their positives are right answers here, too.
-        """
-        positives = self._positives[row.query.parts].values()
-        same = map(self._index.same_as, positives)
-        equal = map(self._index.equal_to, (row.query, *row.negatives))
-        return set(chain.from_iterable([*same, *equal]))
-
-    def _search(self, queries: np.ndarray, top: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the best documents for each query."""
-        if self._job.is_exact:
-            return exact_top_k(queries, self._documents, top)
-        graph = SingleVectors.new(self._documents.shape[1], "hnsw")
-        graph.add(self._documents)
-        return (graph.search(query[None], top)[0] for query in queries)
-
-    def _likeness(self, row: MiningRow, documents: np.ndarray) -> np.ndarray:
-        """Return the largest cosine of each document to a positive of the row's query."""
-        positives = self._positives[row.query.parts]
-        vectors = np.stack([self._positive_vectors[key] for key in positives])
-        return (self._documents[documents] @ vectors.T).max(axis=1, initial=-1.0)
+        summary.negatives += len(negatives)
+        summary.short += len(negatives) < rules.count
+        chosen.append((positive_score, negatives))
+        if len(chosen) % ROWS_A_MESSAGE == 0:
+            progress.advance(ROWS_A_MESSAGE)
+    return chosen
 
 
 def _check(job: MineJob) -> None:
@@ -237,35 +172,10 @@ def _check(job: MineJob) -> None:
         raise RetrievalError(f"mine: runs in one process; got {count}; {advice}")
 
 
-def _documents(job: MineJob, rows: Sequence[MiningRow]) -> list[Document]:
-    """Return everything that may become a negative, each content once."""
-    found: dict[bytes, Document] = {}
-    if not job.corpus:
-        for row in rows:
-            for side in ("positives", "negatives"):
-                for index, content in enumerate(getattr(row, side)):
-                    name = f"{row.sample.where}: {side}[{index}]"
-                    found.setdefault(content.key, Document(content, name))
-        return list(found.values())
-    corpora = [open_corpus(source, image_base_dir=job.image_base_dir) for source in job.corpus]
-    images = [
-        (corpus.root, item.item.image, item.id)
-        for corpus in corpora
-        for item in corpus
-        if item.item.image is not None
-    ]
-    pixels = identify_images(images)
-    for corpus in corpora:
-        for item in corpus:
-            content = item_content(item.item, corpus.root, pixels)
-            found.setdefault(content.key, Document(content, item.id))
-    return list(found.values())
-
-
 def _lines(
     rows: Sequence[MiningRow],
     documents: Sequence[Document],
-    chosen: Sequence[tuple[float, list[Negative]]],
+    chosen: Sequence[Chosen],
     writer: OutputRows,
     provenance: dict[str, Any],
 ) -> Iterator[str]:
@@ -287,7 +197,3 @@ def _lines(
             ],
         }
         yield writer.line(values, row, contents, mined)
-
-
-def _by_key(contents: dict[bytes, Content], vectors: np.ndarray) -> dict[bytes, np.ndarray]:
-    return dict(zip(contents, vectors, strict=True))

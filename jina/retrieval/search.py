@@ -82,16 +82,17 @@ def search(question: Question, store: Store, *, model: Path, cache: Path | None)
 
 
 def table(hits: Sequence[Hit]) -> str:
-    """Return hits as lines for the terminal: rank, score, id, and the image's path or the text."""
+    """Return hits as lines for the terminal: rank, score, id, the image's path and the text.
+
+    Paths below the working folder are shown from there.
+    """
     if not hits:
         return "Nothing found: the index is empty."
     ids = [_cut(hit.entry.id, 32) for hit in hits]
     wide = max(map(len, ["id", *ids]))
     lines = [f"rank   score  {'id':{wide}}  what"]
     for rank, (hit, id) in enumerate(zip(hits, ids, strict=True), start=1):
-        what = "  ".join(
-            filter(None, (hit.entry.image, hit.entry.text and _cut(hit.entry.text, WIDTH)))
-        )
+        what = "  ".join(filter(None, (_shown_path(hit.entry.image), _cut(hit.entry.text, WIDTH))))
         lines.append(f"{rank:4}  {hit.score:6.3f}  {id:{wide}}  {what}")
     return "\n".join(lines)
 
@@ -104,7 +105,13 @@ def json_lines(hits: Sequence[Hit]) -> str:
     )
 
 
-def _cut(text: str, width: int) -> str:
+def _shown_path(image: str | None) -> str:
+    """Return an image's path as the user would type it here."""
+    path = Path(image or "")
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else image or "")
+
+
+def _cut(text: str | None, width: int) -> str:
     """Return a text on one line, printable and not too long."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = "".join(letter if letter.isprintable() else " " for letter in text or "")
     return line if len(line) <= width else f"{line[: width - 1]}…"
