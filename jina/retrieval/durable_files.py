@@ -113,7 +113,13 @@ def _refuse_differences(file: Path, old: Mapping[str, Any], new: Mapping[str, An
 
 @contextmanager
 def locked(folder: Path, *, exclusive: bool) -> Iterator[None]:
-    """Keep writers of a folder apart from each other and from its readers, across processes."""
-    with (folder / ".lock").open("a") as handle:
+    """Keep writers of a folder apart from each other and from its readers, across processes.
+
+    The folder itself is what is locked, so that one may read where nothing can be written.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
         yield
+    finally:
+        os.close(handle)

@@ -18,7 +18,8 @@ from jina.retrieval.errors import RetrievalError, library
 from jina.retrieval.processes import Processes
 from jina.retrieval.progress import Progress
 
-MAX_SHARD_ROWS = 10_000
+# Arrow counts the numbers of a file in 31 bits: so many rows of 8,192 tokens fit.
+MAX_SHARD_ROWS = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,8 @@ from jina.retrieval.errors import RetrievalError, library
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
 NOTE = b"smartembed"
+# What the 32-bit offsets of an Arrow list can count.
+MAX_NUMBERS = 2**31
 _COLUMNS = ("id", "text", "image", "metadata")
 
 
@@ -124,6 +126,9 @@ def _not_a_shard(file: Path, error: Exception) -> RetrievalError:
 
 def _lists(arrow: Any, matrix: np.ndarray) -> Any:
     """Return the rows of a matrix as Arrow lists."""
+    if matrix.size >= MAX_NUMBERS:
+        advice = "use a smaller --shard-rows"
+        raise RetrievalError(f"shard: holds too many numbers; got {matrix.size:,}; {advice}")
     ends = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
     return arrow.ListArray.from_arrays(ends, arrow.array(matrix.reshape(-1)))
 

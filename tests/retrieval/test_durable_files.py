@@ -84,11 +84,12 @@ def test_a_digest_is_that_of_the_whole_content(tmp_path):
 
 def test_a_second_writer_waits_for_the_first(tmp_path):
     code = (
-        "import fcntl, sys\n"
-        "try:\n    fcntl.flock(open(sys.argv[1], 'a'), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "import fcntl, os, sys\n"
+        "folder = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "try:\n    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
         "except BlockingIOError:\n    sys.exit(7)\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    command = [sys.executable, "-c", code, str(tmp_path)]
     with locked(tmp_path, exclusive=True):
         assert subprocess.run(command).returncode == 7
     assert subprocess.run(command).returncode == 0

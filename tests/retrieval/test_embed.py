@@ -246,6 +246,31 @@ def test_a_job_that_is_killed_loses_nothing_and_repeats_at_most_one_shard(job, t
     assert all(np.array_equal(found.single, expected.single) for found, expected in pairs)
 
 
+@pytest.mark.slow
+def test_two_launched_processes_share_a_job(job, tmp_path):
+    command = [
+        *(sys.executable, "-m", "jina", "embed", str(job.source), "--model"),
+        *(str(job.settings.model), "--output", str(job.output), "--shard-rows", "4"),
+    ]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29691", "WORLD_SIZE": "2"}
+    started = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=300)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert all("15 items in 4 shards, 2 made now" in text for text in said)
+    alone = replace(job, output=tmp_path / "alone")
+    embed(alone)
+    assert shards(job.output) == shards(alone.output)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (12, "12 s"), (310, "5 min 10 s"), (12000, "3 h 20 min")]
 )

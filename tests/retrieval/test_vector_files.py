@@ -105,3 +105,10 @@ def test_vectors_of_different_sizes_are_refused(tmp_path, wrong):
     pq.write_table(table, tmp_path / "x.parquet")
     with pytest.raises(RetrievalError, match="is no sound file of vectors"):
         read_shard(tmp_path / "x.parquet")
+
+
+def test_more_numbers_than_a_file_can_count_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("jina.retrieval.vector_files.MAX_NUMBERS", 30)
+    with pytest.raises(RetrievalError, match="too many numbers; got 40; use a smaller --shard"):
+        write_shard(tmp_path / "x.parquet", batch_of(), note={})
+    assert not (tmp_path / "x.parquet").exists()

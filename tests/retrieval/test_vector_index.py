@@ -129,6 +129,31 @@ def test_hnsw_finds_nearly_all_that_exact_search_finds(tmp_path):
     assert np.mean([len(a & b) / 10 for a, b in pairs]) >= 0.95
 
 
+@pytest.mark.slow
+def test_hnsw_finds_nearly_all_of_20000_random_vectors(tmp_path):
+    random = np.random.default_rng(0)
+    vectors, queries = unit(random, 20_000, 128), unit(random, 200, 128)
+    nothing = [None] * len(vectors)
+    index = VectorIndex.create(tmp_path / "index", settings(dim=128, kind="hnsw"))
+    index.add([VectorBatch(names(0, 20_000), nothing, nothing, nothing, vectors)])
+    truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :10]
+    found = [rows for _, rows in index.search(queries, 10)]
+    hits = [len({*a.tolist()} & {*b.tolist()}) for a, b in zip(found, truth, strict=True)]
+    assert np.mean(hits) / 10 >= 0.95
+    narrow = [rows for _, rows in index.search(queries, 10, width=18)]
+    missed = [len({*a.tolist()} & {*b.tolist()}) for a, b in zip(narrow, truth, strict=True)]
+    assert np.mean(missed) / 10 < 0.95  # a graph that is looked at less finds less
+
+
+def test_an_index_can_be_searched_where_nothing_can_be_written(index):
+    index.path.chmod(0o500)
+    try:
+        assert len(VectorIndex(index.path)) == 100
+        assert not (index.path / ".lock").exists()
+    finally:
+        index.path.chmod(0o700)
+
+
 def test_multi_vectors_come_back_for_every_row_of_every_addition(tmp_path):
     index = VectorIndex.create(tmp_path / "index", settings(multi_dim=MULTI_DIM))
     first, second = batch_of(names(0, 30), multi=True), batch_of(names(30, 45), 5, multi=True)
