@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm.auto import tqdm
+
 from jina.data.checking.line_chunks import new_digest
 from jina.data.checking.row_check import stamp_of
 from jina.data.conversion.image_folder import IMAGE_SUFFIXES
@@ -95,23 +97,24 @@ def open_corpus(
     root = source.absolute() if source.is_dir() else image_root(source, image_base_dir)
     digest = new_digest()
     problems: list[str] = []
-    seen: dict[str, None] = {}
-    stamps: dict[str, None] = {}
+    seen: set[str] = set()
+    stamped: set[str] = set()
     if source.is_file():
         with source.open("rb") as stream:
             while block := stream.read(2**20):
                 digest.update(block)
-    for found in _read(source, side):
+    bar = {"desc": "checking", "unit": " items", "leave": False, "disable": None}
+    for found in tqdm(_read(source, side), **bar):
         if isinstance(found, RecordError):
             problems += found.problems
             continue
         if found.id in seen:
             what, remedy = "stands twice in the corpus", "give each item an id of its own"
             problems.append(describe(f"{source}: id", what, found.id, remedy))
-        seen[found.id] = None
+        seen.add(found.id)
         image = found.item.image
-        if image is not None and image not in stamps:
-            stamps[image] = None
+        if image is not None and image not in stamped:
+            stamped.add(image)
             digest.update(repr((image, stamp_of(root, image))).encode("utf-8", "surrogateescape"))
             problems += _image_problems(root, found.id, image)
     if not seen and not problems:
@@ -119,6 +122,11 @@ def open_corpus(
     if problems:
         raise RetrievalError(*problems)
     return Corpus(source, root, side, len(seen), digest.hexdigest())
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether a word from the system, which may be any bytes, is a text."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _check_kind(source: Path, side: str | None) -> None:
@@ -204,4 +212,8 @@ def _folder_items(source: Path) -> Found:
         files += [Path(folder, name) for name in names if not name.startswith(".")]
     for file in sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES):
         name = file.relative_to(source).as_posix()
-        yield CorpusItem(name, Item(image=name))
+        if is_unicode(name):
+            yield CorpusItem(name, Item(image=name))
+        else:
+            what, remedy = "has a name that is not UTF-8", "rename the file"
+            yield RecordError(describe(str(source), what, name, remedy))

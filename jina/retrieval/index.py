@@ -15,6 +15,7 @@ from typing import Any
 from jina.retrieval.corpus import Corpus, open_corpus
 from jina.retrieval.corpus_embedding import CorpusEmbedder, EmbeddingSettings, absolute_images
 from jina.retrieval.embedded_folder import EmbeddedFolder
+from jina.retrieval.entries import repeated
 from jina.retrieval.errors import RetrievalError
 from jina.retrieval.fingerprint import model_fingerprint
 from jina.retrieval.progress import Progress
@@ -22,6 +23,7 @@ from jina.retrieval.stores import IndexSettings, Store
 from jina.retrieval.vector_files import VectorBatch
 
 ITEMS_AT_A_TIME = 512
+MAX_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ def add_sources(addition: Addition, open_store: OpenStore) -> AddSummary:
     store = open_store(
         _index_settings(values, addition.settings.model, addition.kind, addition.dtype)
     )
+    _refuse_taken(corpora, store)
     embedder, summary = CorpusEmbedder(addition.settings), AddSummary()
     summary.added = store.add(_embedded(corpora, embedder, addition, summary))
     return summary
@@ -128,6 +131,17 @@ def settings_of(
         dim=store_settings.dim,
         max_text_tokens=store_settings.max_text_tokens,
     )
+
+
+def _refuse_taken(corpora: Sequence[Corpus], store: Store) -> None:
+    """Say that ids are taken before hours are spent on embedding."""
+    ids = [item.id for corpus in corpora for item in corpus]
+    if taken := [*repeated(ids), *store.present(ids)]:
+        got = ", ".join(taken[:MAX_SHOWN])
+        raise RetrievalError(
+            f"ids: {len(taken):,} are taken already; got {got}; "
+            "delete them first, or give the items ids of their own in a .jsonl file"
+        )
 
 
 def _index_settings(values: dict[str, Any], model: Path, kind: str, dtype: str) -> IndexSettings:

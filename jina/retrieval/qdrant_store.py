@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jina.retrieval.entries import repeated
 from jina.retrieval.errors import RetrievalError, library
 from jina.retrieval.stores import Entry, Hit, IndexSettings
 from jina.retrieval.vector_files import VectorBatch
@@ -22,6 +23,7 @@ from jina.retrieval.vector_files import VectorBatch
 METADATA = "smartembed"
 # Multi vectors of an image take up to 1 MB as JSON, and a server takes 32 MB at a time.
 POINTS_AT_A_TIME = 16
+IDS_AT_A_TIME = 1000
 MAX_SHOWN = 5
 
 
@@ -88,13 +90,24 @@ class QdrantStore:
         with self._answering():
             return self._client.count(self._collection, exact=True).count
 
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some ids that are there."""
+        found: list[str] = []
+        for start in range(0, len(ids), IDS_AT_A_TIME):
+            points = [_point_id(id) for id in ids[start : start + IDS_AT_A_TIME]]
+            with self._answering():
+                there = self._client.retrieve(self._collection, points, with_payload=["id"])
+            found += [point.payload["id"] for point in there]
+        return found
+
     def add(self, batches: Iterable[VectorBatch]) -> int:
         """Add rows and return how many; if some are refused, those before them stay added."""
         count = 0
         for batch in batches:
             for start in range(0, len(batch), POINTS_AT_A_TIME):
                 rows = range(start, min(start + POINTS_AT_A_TIME, len(batch)))
-                if taken := self._present([batch.ids[row] for row in rows]):
+                ids = [batch.ids[row] for row in rows]
+                if taken := [*self.present(ids), *repeated(ids)]:
                     got = ", ".join(taken[:MAX_SHOWN])
                     raise RetrievalError(
                         f"{self._collection}: {len(taken):,} ids are taken already; got {got}; "
@@ -109,7 +122,7 @@ class QdrantStore:
     def delete(self, ids: Sequence[str]) -> int:
         """Delete rows and return how many: all that are named, or none if one isn't there."""
         wanted = list(dict.fromkeys(ids))
-        there = set(self._present(wanted))
+        there = set(self.present(wanted))
         if unknown := [id for id in wanted if id not in there]:
             got = ", ".join(unknown[:MAX_SHOWN])
             raise RetrievalError(f"{self._collection}: has no such ids; got {got}; correct them")
@@ -140,14 +153,6 @@ class QdrantStore:
                     limit=top,
                 )
         return [Hit(_entry(point.payload), point.score) for point in answer.points]
-
-    def _present(self, ids: Sequence[str]) -> list[str]:
-        """Return those of some ids that are there."""
-        with self._answering():
-            found = self._client.retrieve(
-                self._collection, [_point_id(id) for id in ids], with_payload=["id"]
-            )
-        return [point.payload["id"] for point in found]
 
     def _point(self, batch: VectorBatch, row: int) -> Any:
         """Return one row as Qdrant takes it."""

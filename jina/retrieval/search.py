@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jina.data.image_loading import ImageError, image_size
 from jina.data.records import Item
-from jina.retrieval.corpus import CorpusItem
+from jina.retrieval.corpus import CorpusItem, is_unicode
 from jina.retrieval.corpus_embedding import CorpusEmbedder
 from jina.retrieval.errors import RetrievalError
 from jina.retrieval.index import settings_of
@@ -41,6 +41,8 @@ class Question:
         problems = []
         if not (self.text or "").strip() and self.image is None:
             problems.append(f"query: is empty; got {self.text!r}; give --text, --image or both")
+        elif not is_unicode(self.text or ""):
+            problems.append(f"query: is not UTF-8; got {self.text!r}; type it in another terminal")
         if self.image is not None:
             try:
                 image_size(self.image)

@@ -92,6 +92,9 @@ class Store(Protocol):
     def __len__(self) -> int:
         """Return how many rows can be found."""
 
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some ids that are there."""
+
     def add(self, batches: Iterable[VectorBatch]) -> int:
         """Add rows and return how many; raise `RetrievalError` if ids are there already."""
 

@@ -74,6 +74,11 @@ class VectorIndex:
         gone = set(self._deleted.tolist())
         return {id: row for row, id in enumerate(self._entries.ids()) if row not in gone}
 
+    def present(self, ids: Sequence[str]) -> list[str]:
+        """Return those of some ids that are there."""
+        known = self.ids()
+        return [id for id in ids if id in known]
+
     def multi(self, row: int) -> np.ndarray:
         """Return the multi vectors (L, H) of a row, from disk."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1

@@ -78,7 +78,7 @@ def test_later_additions_keep_the_settings_of_the_first(run, filled, tmp_path):
     ("words", "message"),
     [
         (("index", "new", "--add", "texts.txt"), "--model: is missing; got none for a new index"),
-        (("index", "idx", "--add", "texts.txt"), "3 ids are taken already; got texts.txt:1"),
+        (("index", "idx", "--add", "texts.txt"), "ids: 3 are taken already; got texts.txt:1"),
         (("index", "idx", "--add", "texts.txt", "--task", "code"), "task: the index has another"),
         (("index", "idx", "--delete", "nobody"), "has no such ids; got nobody"),
         (("index", "nothing"), "nothing: is no index"),

@@ -104,6 +104,13 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path, write_rows):
         assert part in told
 
 
+def test_a_file_name_that_is_no_text_is_told(pictures):
+    (pictures / "b\udcff.png").write_bytes((pictures / "b.png").read_bytes())
+    (told,) = problems_of(pictures)
+    assert "has a name that is not UTF-8" in told
+    told.encode("utf-8")
+
+
 def test_blank_and_broken_lines_of_text_are_told(tmp_path):
     file = tmp_path / "lines.txt"
     file.write_bytes(b"good\n\n\xff\n")

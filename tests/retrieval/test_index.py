@@ -146,7 +146,7 @@ def test_half_precision_keeps_the_ranking_and_half_the_bytes(index, addition, tm
 
 
 def test_an_addition_that_fails_leaves_the_index_as_it_was(index, addition, tmp_path, path):
-    with pytest.raises(RetrievalError, match="ids are taken already"):
+    with pytest.raises(RetrievalError, match="ids: 10 are taken already; got texts.txt:1"):
         add_sources(addition, lambda settings: VectorIndex.create(path, settings))
     (tmp_path / "bad.png").write_bytes(b"x")
     (tmp_path / "rows.jsonl").write_text('{"text": "new"}\n{"image": "bad.png"}\n')
@@ -156,6 +156,15 @@ def test_an_addition_that_fails_leaves_the_index_as_it_was(index, addition, tmp_
             lambda settings: VectorIndex.create(path, settings),
         )
     assert len(VectorIndex(path)) == 10
+
+
+def test_ids_that_two_sources_share_are_told_before_anything_is_embedded(
+    addition, pictures, path, monkeypatch
+):
+    monkeypatch.setattr("jina.retrieval.index.CorpusEmbedder", None)
+    twice = replace(addition, sources=[pictures, pictures])
+    with pytest.raises(RetrievalError, match="ids: 4 are taken already; got 0.png"):
+        add_sources(twice, lambda settings: VectorIndex.create(path, settings))
 
 
 def test_a_picture_that_cannot_be_decoded_is_left_out_if_asked_for(
@@ -198,6 +207,8 @@ def test_questions_that_ask_nothing_are_refused_together(tmp_path):
     with pytest.raises(RetrievalError) as caught:
         Question(text=" ", top=0, candidates=-1).check()
     assert [p.split(":")[0] for p in caught.value.problems] == ["query", "--top", "--rerank"]
+    with pytest.raises(RetrievalError, match="query: is not UTF-8"):
+        Question(text="a\udcff").check()
     with pytest.raises(RetrievalError, match="--image: .*does not exist"):
         Question(image=tmp_path / "gone.png").check()
 

@@ -1,5 +1,7 @@
 """A Qdrant collection does what the index folder does; here in the client's local mode."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
@@ -52,6 +54,7 @@ def index(tmp_path):
     return index
 
 
+@pytest.mark.filterwarnings("ignore:Local mode performs exact")
 @pytest.mark.parametrize("reranks", [False, True])
 def test_a_collection_finds_what_the_folder_finds(store, index, reranks):
     random = np.random.default_rng(5)
@@ -74,6 +77,9 @@ def test_deleted_rows_are_not_found(store):
 def test_taken_and_unknown_ids_are_refused(store):
     with pytest.raises(RetrievalError, match="1 ids are taken already; got row 129"):
         store.add([batch_of(5, seed=3, start=129)])
+    twice = replace(batch_of(2), ids=["new", "new"])
+    with pytest.raises(RetrievalError, match="taken already; got new"):
+        store.add([twice])
     with pytest.raises(RetrievalError, match="no such ids; got nobody"):
         store.delete(["row 1", "nobody"])
     assert len(store) == 130
