@@ -126,6 +126,75 @@ def test_a_pixel_equal_copy_of_the_positive_is_no_negative(picture_job, tmp_path
     assert set(rows[0]["negative_image"]) >= {"dog.png", "sun.png"}
 
 
+@pytest.fixture
+def random_vectors(monkeypatch):
+    """Give each content a random vector of its own, so that anything may rank high."""
+
+    def embed(self, contents, role):
+        seeds = [int.from_bytes(content.key, "big") for content in contents]
+        vectors = np.stack([np.random.default_rng(seed).normal(size=6) for seed in seeds])
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    monkeypatch.setattr("jina.retrieval.mining_vectors.ContentEmbedder.embed", embed)
+
+
+def random_rows(seed):
+    """Rows over few texts and pictures, so that queries share positives, in many shapes."""
+    random = np.random.default_rng(seed)
+    texts = ["a", "A ", "b", "c", "d", "e"]
+    images = ["cat.png", "copy of cat.bmp", "dog.png", "copy of dog.bmp", "sun.png"]
+
+    def item(side):
+        text, image = random.choice(texts), random.choice(images)
+        shape = random.integers(3)
+        fields = {side: str(text)} if shape != 1 else {}
+        return fields | ({f"{side}_image": str(image)} if shape else {})
+
+    return [item("query") | item("positive") for _ in range(12)]
+
+
+def right_answers(rows):
+    """Return (query, what is a right answer to it) of each row, by text and by picture."""
+
+    def parts(row, side):
+        image = row.get(f"{side}_image", "").replace("copy of ", "").split(".")[0]
+        return row.get(side, "").strip().lower(), image
+
+    found = [(parts(row, "query"), parts(row, "positive")) for row in rows]
+    return [(query, [answer for other, answer in found if other == query]) for query, _ in found]
+
+
+def agree(one, other):
+    pairs = [(a, b) for a, b in zip(one, other, strict=True) if a and b]
+    return bool(pairs) and all(a == b for a, b in pairs)
+
+
+def wrong_negatives(rows, mined):
+    """Return the mined negatives that are right answers, or the query itself."""
+    wrong = []
+    for row, (query, answers) in zip(mined, right_answers(rows), strict=True):
+        count = max(len(row.get("negative", [])), len(row.get("negative_image", [])))
+        for index in range(count):
+            text = (row.get("negative") or [None] * count)[index] or ""
+            image = (row.get("negative_image") or [None] * count)[index] or ""
+            negative = text.strip().lower(), image.replace("copy of ", "").split(".")[0]
+            wrong += [negative] * (negative == query or any(agree(negative, a) for a in answers))
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_right_answer_is_ever_mined_whatever_the_rows(
+    picture_job, random_vectors, write_rows, seed, monkeypatch
+):
+    rows = random_rows(seed)
+    job = replace(picture_job, files=[write_rows(rows)], overwrite=True)
+    assert mine(job).negatives > 20
+    assert not wrong_negatives(rows, read_rows(job.output))
+    monkeypatch.setattr("jina.retrieval.mining_rankings.Rankings._blocked", lambda *_: {-1})
+    mine(job)
+    assert wrong_negatives(rows, read_rows(job.output))  # so the check can see them
+
+
 def test_negatives_that_are_there_stay_first_and_are_not_mined_again(picture_job):
     mine(picture_job)
     row = read_rows(picture_job.output)[2]
