@@ -15,10 +15,10 @@ from jina.commands.embedding_options import (
     VECTORS,
     add_model_options,
     add_source_options,
+    text_tokens,
 )
 from jina.retrieval.corpus_embedding import EmbeddingSettings
 from jina.retrieval.embed import EmbedJob, embed
-from jina.retrieval.item_embedding import MAX_TEXT_TOKENS
 from jina.retrieval.vector_files import DTYPES
 
 __all__ = ["BAD_INPUT", "add_options", "run"]
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
                 role=options.role,
                 vectors=VECTORS[options.vectors],
                 dim=options.dim,
-                max_text_tokens=options.max_text_tokens or MAX_TEXT_TOKENS,
+                max_text_tokens=text_tokens(options),
+                max_pixels=options.max_pixels,
             ),
             side=options.side,
             image_base_dir=options.image_base_dir,

@@ -29,7 +29,15 @@ def add_model_options(parser: argparse.ArgumentParser, *, is_required: bool) -> 
         metavar="N",
         help=f"longer texts are cut (default: {MAX_TEXT_TOKENS})",
     )
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="larger images shrink (default: the model's)"
+    )
     add_cache_option(parser)
+
+
+def text_tokens(options: argparse.Namespace) -> int:
+    """Return the limit that was given, or the default."""
+    return MAX_TEXT_TOKENS if options.max_text_tokens is None else options.max_text_tokens
 
 
 def add_cache_option(parser: argparse.ArgumentParser) -> None:

@@ -94,6 +94,7 @@ def _addition(options: argparse.Namespace, place: Place) -> Addition:
         "task": options.task,
         "dim": options.dim,
         "max_text_tokens": options.max_text_tokens,
+        "max_pixels": options.max_pixels,
         "vectors": VECTORS.get(options.vectors),
     }
     return Addition(

@@ -9,8 +9,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from jina.commands.embedding_options import BAD_INPUT, add_model_options
-from jina.retrieval.item_embedding import MAX_TEXT_TOKENS
+from jina.commands.embedding_options import BAD_INPUT, add_model_options, text_tokens
 from jina.retrieval.mine import MineJob, mine
 from jina.retrieval.negative_selection import SAMPLINGS, SelectionRules
 
@@ -116,7 +115,8 @@ def run(options: argparse.Namespace) -> int:
             task=options.task,
             image_base_dir=options.image_base_dir,
             dim=options.dim,
-            max_text_tokens=options.max_text_tokens or MAX_TEXT_TOKENS,
+            max_text_tokens=text_tokens(options),
+            max_pixels=options.max_pixels,
             is_exact=options.search == "exact",
             cache=options.cache,
             overwrite=options.overwrite,

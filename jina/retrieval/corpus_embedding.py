@@ -38,6 +38,7 @@ class EmbeddingSettings:
         vectors: `single`, `multi` or both.
         dim: Size of single vectors, None for the full one.
         max_text_tokens: Longer texts are cut.
+        max_pixels: Larger images shrink to it; None for what the checkpoint says.
     """
 
     model: Path
@@ -46,6 +47,7 @@ class EmbeddingSettings:
     vectors: tuple[str, ...] = ("single",)
     dim: int | None = None
     max_text_tokens: int = MAX_TEXT_TOKENS
+    max_pixels: int | None = None
 
     def resolved(self, cache: Path | None) -> dict[str, Any]:
         """Return the settings as they are kept with vectors: the model by its fingerprint.
@@ -67,6 +69,12 @@ class EmbeddingSettings:
             problems.append(f"--dim: is no size of this model's vectors; got {dim}; use {sizes}")
         if self.task not in config.task_names:
             problems.append(f"--task: unknown; got {self.task}; use {list(config.task_names)}")
+        for name, size in (
+            ("max-text-tokens", self.max_text_tokens),
+            ("max-pixels", self.max_pixels),
+        ):
+            if size is not None and size < 1:
+                problems.append(f"--{name}: is too small; got {size}; give 1 or more")
         if problems:
             raise RetrievalError(*problems)
         values = asdict(self) | {"model": fingerprint, "dim": dim, "vectors": list(self.vectors)}
@@ -93,6 +101,8 @@ class CorpusEmbedder:
             max_text_tokens=settings.max_text_tokens,
             processes=processes or Processes(),
         )
+        processor = model.processor.with_image_settings(max_pixels=settings.max_pixels)
+        self._embedder.processor = processor
 
     def embed(
         self,

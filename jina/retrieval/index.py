@@ -130,6 +130,7 @@ def settings_of(
         vectors=store_settings.vectors,
         dim=store_settings.dim,
         max_text_tokens=store_settings.max_text_tokens,
+        max_pixels=store_settings.max_pixels,
     )
 
 
@@ -151,6 +152,7 @@ def _index_settings(values: dict[str, Any], model: Path, kind: str, dtype: str) 
         model_folder=str(model.absolute()),
         task=values["task"],
         max_text_tokens=values["max_text_tokens"],
+        max_pixels=values["max_pixels"],
         dim=values["dim"],
         multi_dim=values["multi_dim"],
         kind=kind,

@@ -57,6 +57,7 @@ class MineJob:
             output.
         dim: Size of the vectors that are compared, None for the full one.
         max_text_tokens: Longer texts are cut.
+        max_pixels: Larger images shrink to it; None for what the checkpoint says.
         is_exact: Compare with every document; otherwise with those an HNSW graph leads to.
         cache: A folder for vectors.
         overwrite: Whether `output` may be replaced.
@@ -71,6 +72,7 @@ class MineJob:
     image_base_dir: Path | None = None
     dim: int | None = None
     max_text_tokens: int
+    max_pixels: int | None = None
     is_exact: bool = True
     cache: Path
     overwrite: bool = False
@@ -126,6 +128,7 @@ def mine(job: MineJob) -> MineSummary:
         task=job.task or task_of(rows),
         dim=job.dim,
         max_text_tokens=job.max_text_tokens,
+        max_pixels=job.max_pixels,
     )
     embedder = ContentEmbedder(settings, job.cache)
     summary = MineSummary(rows=len(rows), documents=len(documents))

@@ -39,6 +39,7 @@ class IndexSettings:
         model_folder: Where that model lay; only a hint.
         task: The adapter they are made with.
         max_text_tokens: Longer texts were cut.
+        max_pixels: Larger images were shrunk to it; None for what the checkpoint says.
         dim: Size of the single vectors, D.
         multi_dim: Size of the multi vectors, H; None if there are none.
         kind: `exact` or `hnsw`.
@@ -49,6 +50,7 @@ class IndexSettings:
     model_folder: str = field(default="", compare=False)
     task: str
     max_text_tokens: int
+    max_pixels: int | None = None
     dim: int
     multi_dim: int | None = None
     kind: str = "exact"

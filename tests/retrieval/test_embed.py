@@ -72,6 +72,22 @@ def test_pictures_get_the_vectors_that_the_model_gives_them(job, jina_model, row
     assert np.concatenate([b.single for b in batches]) == pytest.approx(expected, abs=2e-6)
 
 
+def test_pictures_shrink_to_max_pixels_in_this_job_alone(job, jina_model, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (140, 140, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    settings = replace(job.settings, max_pixels=4000)
+    embed(replace(job, source=folder, settings=settings))
+    options = {"task": "retrieval", "return_numpy": True}
+    image = [folder / "a.png"]
+    found = everything(job.output)[0].single
+    assert found == pytest.approx(
+        jina_model.encode_image(image, max_pixels=4000, **options), abs=2e-6
+    )
+    assert np.abs(found - jina_model.encode_image(image, **options)).max() > 1e-4
+
+
 def test_shortened_vectors_are_the_first_numbers_at_length_one(job, jina_model):
     dim = min(jina_model.config.matryoshka_dims)
     embed(replace(job, settings=replace(job.settings, dim=dim)))
@@ -124,6 +140,7 @@ def test_processes_make_the_shards_that_one_process_makes(job, tmp_path, order):
         ({"settings": {"task": "code", "role": "query"}}, {"task", "role"}),
         ({"settings": {"vectors": ("single", "multi")}}, {"vectors", "multi_dim"}),
         ({"settings": {"max_text_tokens": 9}}, {"max_text_tokens"}),
+        ({"settings": {"max_pixels": 5000}}, {"max_pixels"}),
     ],
 )
 def test_other_settings_are_refused_with_what_differs(job, change, told):
@@ -166,6 +183,8 @@ def test_an_unfinished_job_is_not_read(job):
         ({"settings": {"dim": 7}}, "--dim: is no size of this model's vectors; got 7"),
         ({"settings": {"dim": 0}}, "--dim: is no size of this model's vectors; got 0"),
         ({"settings": {"task": "cook"}}, "--task: unknown; got cook"),
+        ({"settings": {"max_text_tokens": 0}}, "--max-text-tokens: is too small; got 0"),
+        ({"settings": {"max_pixels": 0}}, "--max-pixels: is too small; got 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_before_anything_is_made(job, change, message):
