@@ -50,9 +50,7 @@ class MergedWeights:
     def shapes(self) -> dict[str, Tensor]:
         """Return tensors without memory that have each weight's shape and type."""
         return {
-            name: torch.empty(
-                reader.get_slice(stored).get_shape(), dtype=self.dtype, device="meta"
-            )
+            name: torch.empty(reader.get_slice(stored).get_shape(), dtype=self.dtype, device="meta")
             for name, (reader, stored) in self._stored.items()
             if name in set(self.names)
         }

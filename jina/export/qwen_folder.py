@@ -1,10 +1,10 @@
 """The merged model as a plain Qwen2.5-VL folder that transformers and vLLM load.
 
-    config.json               Qwen2.5-VL's, from the official file, in a form old and new readers know
-    model*.safetensors        merged weights, in shards of at most 5 GB
-    tokenizer.json, …         as they are; tokenizer_config.json without Jina's remote code
-    preprocessor_config.json  image settings under stock class names
-    chat_template.jinja       renders the raw prompts, so that chat-shaped input gives the same ids
+config.json               Qwen2.5-VL's, in a form that old and new readers know
+model*.safetensors        merged weights, in shards of at most 5 GB
+tokenizer.json, …         as they are; tokenizer_config.json without Jina's remote code
+preprocessor_config.json  image settings under stock class names
+chat_template.jinja       renders the raw prompts, so that chat-shaped input gives the same ids
 """
 
 import json
@@ -17,8 +17,8 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
 from jina.export.merging import MergedWeights
-from jina.models.checkpoint import INDEX, Checkpoint, official_name
-from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config
+from jina.export.source import Source
+from jina.models.checkpoint import INDEX, official_name
 from jina.models.processing_jina_embeddings_v4 import MAX_TEXT_TOKENS
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -33,31 +33,25 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.j
 
 
 def write_qwen_folder(
-    checkpoint: Checkpoint,
-    weights: MergedWeights,
-    config: JinaEmbeddingsV4Config,
-    folder: Path,
-    *,
-    new_names: bool = False,
+    source: Source, weights: MergedWeights, folder: Path, *, new_names: bool = False
 ) -> None:
     """Write a Qwen2.5-VL model.
 
     Args:
-        checkpoint: the official folder the small files come from.
+        source: the checkpoint.
         weights: the merged weights.
-        config: of the checkpoint.
         folder: where to; it is made.
         new_names: name tensors as transformers 5 does in memory, `model.language_model.layers…`
             and `model.visual…`, in place of the `model.layers…` and `visual…` of Qwen's own files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    source = checkpoint.path
-    write_json(folder / "config.json", _qwen_config(read_json(source / "config.json"), weights))
+    origin = source.checkpoint.path
+    write_json(folder / "config.json", _qwen_config(read_json(origin / "config.json"), weights))
     for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
-    write_json(folder / "tokenizer_config.json", _tokenizer_config(source, config))
-    images = read_json(source / "preprocessor_config.json") | {
+        if (origin / name).is_file():
+            shutil.copyfile(origin / name, folder / name)
+    write_json(folder / "tokenizer_config.json", _tokenizer_config(source))
+    images = read_json(origin / "preprocessor_config.json") | {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": "Qwen2_5_VLProcessor",
     }
@@ -85,13 +79,13 @@ def _qwen_config(official: dict[str, Any], weights: MergedWeights) -> dict[str, 
     }
 
 
-def _tokenizer_config(source: Path, config: JinaEmbeddingsV4Config) -> dict[str, Any]:
+def _tokenizer_config(source: Source) -> dict[str, Any]:
     """Take over the tokenizer's settings, with the limit that holds for texts here."""
-    file = source / "tokenizer_config.json"
+    file = source.checkpoint.path / "tokenizer_config.json"
     values = read_json(file) if file.is_file() else {"eos_token": "<|im_end|>"}
     for name in ("auto_map", "chat_template"):
         values.pop(name, None)
-    limit = min(MAX_TEXT_TOKENS, config.text_config.max_position_embeddings)
+    limit = min(MAX_TEXT_TOKENS, source.config.text_config.max_position_embeddings)
     return {
         **values,
         "tokenizer_class": "Qwen2Tokenizer",

@@ -1,4 +1,4 @@
-"""A folder that sentence-transformers 6 loads: the merged model, and modules that pool as Jina does.
+"""A folder that sentence-transformers 6 loads: the merged model, pooled as Jina does.
 
     single vectors, stock modules             multi vectors, stock modules
       Router by what the input is               Transformer
@@ -8,10 +8,10 @@
       Normalize
 
 Jina averages an image's vision span only, the stock mean all tokens. The words around an image are
-always the same, so a mask that leaves out just these tokens makes the two equal for an image. Beside
-a text it must not drop the default text's words, and a text that holds one of the few tokens left
-(a line break, `user`) loses them. A list that mixes texts and images can't be routed; its images
-are averaged over everything. `exact` writes Jina's own pooling instead, which is remote code.
+always the same, so a mask that leaves out just these tokens makes the two equal for an image. With
+a text only the markers are left out: a line break, or `user` at a line's start, is left out of the
+text, too. A list that mixes texts and images can't be routed; its images are averaged over
+everything. `exact` writes Jina's own pooling instead, which is remote code.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from jina.export import jina_pooling
 from jina.export.merging import MergedWeights
 from jina.export.qwen_folder import write_json, write_qwen_folder
-from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.export.source import Source
 from jina.models.processing_jina_embeddings_v4 import (
     IMAGE_TEXT,
     JinaEmbeddingsV4Processor,
@@ -56,25 +56,25 @@ TRANSFORMER_CONFIG = {
 
 
 def write_single_vector_folder(
-    model: JinaEmbeddingsV4Model, weights: MergedWeights, folder: Path, *, task: str, exact: bool
+    source: Source, weights: MergedWeights, folder: Path, *, task: str, exact: bool
 ) -> None:
     """Write a folder for `SentenceTransformer`.
 
     Args:
-        model: the checkpoint's model, for its configuration and tokenizer.
+        source: the checkpoint.
         weights: the merged weights.
         folder: where to; it is made.
         task: the merged adapter, which decides the prompts.
         exact: pool by a module of our own, which needs `trust_remote_code`.
     """
-    size = model.config.text_config.hidden_size
+    size = source.config.text_config.hidden_size
     if exact:
-        _write_transformer(model, weights, folder)
-        _write_module(folder / "1_JinaPooling", _jina_pooling(model.processor, size))
+        _write_transformer(source, weights, folder)
+        _write_module(folder / "1_JinaPooling", _jina_pooling(source.processor, size))
         shutil.copyfile(jina_pooling.__file__, folder / "jina_pooling.py")
         modules = [("Transformer", ""), ("JinaPooling", "1_JinaPooling")]
     else:
-        _write_router(model, weights, folder, size)
+        _write_router(source, weights, folder, size)
         modules = [("Router", "")]
     normalize = f"{len(modules)}_Normalize"
     _write_module(folder / normalize, _keys("sentence_embedding"))
@@ -83,10 +83,10 @@ def write_single_vector_folder(
 
 
 def write_multi_vector_folder(
-    model: JinaEmbeddingsV4Model, weights: MergedWeights, folder: Path, *, task: str
+    source: Source, weights: MergedWeights, folder: Path, *, task: str
 ) -> None:
     """Write a folder for `MultiVectorEncoder`; every token counts, so stock modules are exact."""
-    _write_transformer(model, weights, folder)
+    _write_transformer(source, weights, folder)
     projector = weights.projector()
     dim, size = projector["weight"].shape
     dense = {
@@ -113,17 +113,15 @@ def write_multi_vector_folder(
     _write_settings(folder, "MultiVectorEncoder", task, similarity=None)
 
 
-def _write_router(
-    model: JinaEmbeddingsV4Model, weights: MergedWeights, folder: Path, size: int
-) -> None:
+def _write_router(source: Source, weights: MergedWeights, folder: Path, size: int) -> None:
     """Write the router with its routes; they share one Transformer and one Pooling."""
-    _write_transformer(model, weights, folder / "transformer")
+    _write_transformer(source, weights, folder / "transformer")
     _write_module(
         folder / "pooling",
         {"embedding_dimension": size, "pooling_mode": "mean", "include_prompt": True},
     )
     for name, text in (("image_mask", None), ("image_text_mask", "a text")):
-        _write_module(folder / name, _mask(_tokens_around(model.processor, text)))
+        _write_module(folder / name, _mask(_tokens_around(source.processor, text)))
     routes = {
         "text": ["transformer", "pooling"],
         "image": ["transformer", "image_mask", "pooling"],
@@ -150,10 +148,8 @@ def _write_router(
     )
 
 
-def _write_transformer(
-    model: JinaEmbeddingsV4Model, weights: MergedWeights, folder: Path
-) -> None:
-    write_qwen_folder(model.checkpoint, weights, model.config, folder)
+def _write_transformer(source: Source, weights: MergedWeights, folder: Path) -> None:
+    write_qwen_folder(source, weights, folder)
     write_json(folder / "sentence_bert_config.json", TRANSFORMER_CONFIG)
 
 

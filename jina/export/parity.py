@@ -1,0 +1,176 @@
+"""How far an exported model's vectors are from the checkpoint's: the parity report.
+
+    items ─┬─ checkpoint, adapter unmerged ───────────► Vectors ─┐
+           └─ exported folder, in a fresh process ────► Vectors ─┴─ compare ─► ParityReport
+
+Shapes: H size of a single vector, L tokens of an item, D size of a token's vector.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from jina.export.parity_items import ParityItem, Vectors
+
+TOP = 10
+MAXSIM_TOLERANCE = 1e-4
+MINIMUM_COSINE = {torch.float32: 0.999999, torch.bfloat16: 0.999, torch.float16: 0.999}
+
+
+@dataclass(frozen=True)
+class KindFigures:
+    """The items of one kind, compared by their single vectors or by their token vectors.
+
+    Attributes:
+        kind: of the items.
+        vectors: `single` or `multi`.
+        count: how many items.
+        lowest: the smallest cosine, of token vectors the smallest mean over an item's tokens.
+        median: the median of these.
+        is_bound: whether `lowest` must reach the bound, or is known to be lost and only told.
+    """
+
+    kind: str
+    vectors: str
+    count: int
+    lowest: float
+    median: float
+    is_bound: bool = True
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All figures of a comparison.
+
+    Attributes:
+        kinds: the cosines.
+        top10_overlap: for `single` and `multi`, the mean share of an item's ten nearest others
+            that the two models agree on.
+        maxsim_difference: largest difference of two MaxSim scores, `None` without multi vectors.
+        minimum: the cosine that every bound kind must reach.
+        maxsim_tolerance: what `maxsim_difference` may be; `None` where it isn't bound.
+    """
+
+    kinds: tuple[KindFigures, ...]
+    top10_overlap: dict[str, float]
+    maxsim_difference: float | None
+    minimum: float
+    maxsim_tolerance: float | None
+
+    def losses(self) -> list[str]:
+        """Return what falls short of the bounds, one sentence each."""
+        found = [
+            f"{row.kind}, {row.vectors} vectors: cosine {row.lowest:.7f} is below {self.minimum}"
+            for row in self.kinds
+            if row.is_bound and not row.lowest >= self.minimum
+        ]
+        allowed, difference = self.maxsim_tolerance, self.maxsim_difference
+        if None not in (allowed, difference) and not difference <= allowed:
+            found.append(f"MaxSim scores differ by {difference:.1e}, more than {allowed:.0e}")
+        return found
+
+    def lines(self) -> list[str]:
+        """Return the report as a Markdown table and two sentences."""
+        rows = [
+            f"| {row.kind} | {row.vectors} | {row.count} | {row.lowest:.7f} | {row.median:.7f} |"
+            for row in self.kinds
+        ]
+        overlaps = ", ".join(f"{share:.1%} ({name})" for name, share in self.top10_overlap.items())
+        scores = self.maxsim_difference
+        return [
+            "| items | vectors | count | lowest cosine | median cosine |",
+            "|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Agreement on the {TOP} nearest others: {overlaps}.",
+            *([] if scores is None else [f"Largest difference of a MaxSim score: {scores:.1e}."]),
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain data."""
+        return asdict(self) | {"losses": self.losses()}
+
+
+def compare(
+    items: Sequence[ParityItem],
+    expected: Sequence[Vectors],
+    got: Sequence[Vectors],
+    *,
+    dtype: torch.dtype,
+    minimum: float | None = None,
+    told_only: frozenset[str] = frozenset(),
+) -> ParityReport:
+    """Compare two models' vectors of the same items.
+
+    Args:
+        items: what was embedded.
+        expected: by the checkpoint.
+        got: by the exported model; `None` where its format has no such vectors.
+        dtype: of the exported weights, which sets the bounds.
+        minimum: the bound on cosines, if not that of the type.
+        told_only: kinds whose loss is known and not bound.
+    """
+    figures, overlap = [], {}
+    for vectors, cosine, score in (("single", _cosine, torch.dot), ("multi", _mean_cosine, maxsim)):
+        pairs = [
+            (item.kind, getattr(a, vectors), getattr(b, vectors))
+            for item, a, b in zip(items, expected, got, strict=True)
+            if getattr(b, vectors) is not None
+        ]
+        if not pairs:
+            continue
+        kinds, before, after = zip(*pairs, strict=True)
+        for kind in dict.fromkeys(kinds):
+            cosines = [cosine(a, b) for name, a, b in pairs if name == kind]
+            figures.append(
+                KindFigures(
+                    kind, vectors, len(cosines), min(cosines), median(cosines),
+                    is_bound=kind not in told_only,
+                )
+            )  # fmt: skip
+        scores = [_scores(vectors_, score) for vectors_ in (before, after)]
+        overlap[vectors] = _top_overlap(*scores)
+        difference = float((scores[0] - scores[1]).abs().max())
+    return ParityReport(
+        kinds=tuple(figures),
+        top10_overlap=overlap,
+        maxsim_difference=difference if "multi" in overlap else None,
+        minimum=MINIMUM_COSINE[dtype] if minimum is None else minimum,
+        maxsim_tolerance=MAXSIM_TOLERANCE if dtype == torch.float32 else None,
+    )
+
+
+def maxsim(query: Tensor, passage: Tensor) -> Tensor:
+    """Sum over the query's tokens (L, D) the best match among the passage's tokens (M, D)."""
+    return (query @ passage.T).amax(dim=1).sum()
+
+
+def _cosine(a: Tensor, b: Tensor) -> float:
+    return float(cosine_similarity(a.double(), b.double(), dim=0))
+
+
+def _mean_cosine(a: Tensor, b: Tensor) -> float:
+    """Compare token by token; another number of tokens is no match at all."""
+    if a.shape != b.shape:
+        return 0.0
+    return float(cosine_similarity(a.double(), b.double(), dim=1).mean())
+
+
+def _scores(vectors: Sequence[Tensor], score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Score every item against every item: (N, N)."""
+    return torch.tensor([[float(score(a, b)) for b in vectors] for a in vectors])
+
+
+def _top_overlap(expected: Tensor, got: Tensor) -> float:
+    """Return the mean share of common items among each item's nearest others."""
+    size = min(TOP, len(expected) - 1)
+    tops = []
+    for scores in (expected, got):
+        others = scores.clone().fill_diagonal_(-torch.inf)
+        tops.append([set(row.tolist()) for row in others.topk(size, dim=1).indices])
+    return sum(len(a & b) for a, b in zip(*tops, strict=True)) / (size * len(expected))
