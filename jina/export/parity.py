@@ -6,7 +6,7 @@
 Shapes: H size of a single vector, L tokens of an item, D size of a token's vector.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -40,7 +40,7 @@ class KindFigures:
     count: int
     lowest: float
     median: float
-    is_bound: bool = True
+    is_bound: bool
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ParityReport:
     Attributes:
         kinds: the cosines.
         top10_overlap: for `single` and `multi`, the mean share of an item's ten nearest others
-            that the two models agree on.
+            that the two models agree on, kinds that are only told left out.
         maxsim_difference: largest difference of two MaxSim scores, `None` without multi vectors.
         minimum: the cosine that every bound kind must reach.
         maxsim_tolerance: what `maxsim_difference` may be; `None` where it isn't bound.
@@ -103,7 +103,7 @@ def compare(
     *,
     dtype: torch.dtype,
     minimum: float | None = None,
-    told_only: frozenset[str] = frozenset(),
+    told_only: Collection[str] = (),
 ) -> ParityReport:
     """Compare two models' vectors of the same items.
 
@@ -115,31 +115,30 @@ def compare(
         minimum: the bound on cosines, if not that of the type.
         told_only: kinds whose loss is known and not bound.
     """
-    figures, overlap = [], {}
+    figures: list[KindFigures] = []
+    overlap: dict[str, float] = {}
+    difference = None
     for vectors, cosine, score in (("single", _cosine, torch.dot), ("multi", _mean_cosine, maxsim)):
         pairs = [
             (item.kind, getattr(a, vectors), getattr(b, vectors))
             for item, a, b in zip(items, expected, got, strict=True)
             if getattr(b, vectors) is not None
         ]
-        if not pairs:
-            continue
-        kinds, before, after = zip(*pairs, strict=True)
-        for kind in dict.fromkeys(kinds):
+        for kind in dict.fromkeys(kind for kind, _, _ in pairs):
             cosines = [cosine(a, b) for name, a, b in pairs if name == kind]
+            bound = kind not in told_only
             figures.append(
-                KindFigures(
-                    kind, vectors, len(cosines), min(cosines), median(cosines),
-                    is_bound=kind not in told_only,
-                )
-            )  # fmt: skip
-        scores = [_scores(vectors_, score) for vectors_ in (before, after)]
-        overlap[vectors] = _top_overlap(*scores)
-        difference = float((scores[0] - scores[1]).abs().max())
+                KindFigures(kind, vectors, len(cosines), min(cosines), median(cosines), bound)
+            )
+        if pairs:
+            bound_pairs = [(a, b) for kind, a, b in pairs if kind not in told_only]
+            before, after = (_scores(side, score) for side in zip(*bound_pairs, strict=True))
+            overlap[vectors] = _top_overlap(before, after)
+            difference = float((before - after).abs().max()) if vectors == "multi" else None
     return ParityReport(
         kinds=tuple(figures),
         top10_overlap=overlap,
-        maxsim_difference=difference if "multi" in overlap else None,
+        maxsim_difference=difference,
         minimum=MINIMUM_COSINE[dtype] if minimum is None else minimum,
         maxsim_tolerance=MAXSIM_TOLERANCE if dtype == torch.float32 else None,
     )

@@ -71,7 +71,7 @@ def _by_kind(
 
 
 def _input(item: ParityItem) -> Any:
-    """Return an item as sentence-transformers takes it; named, so that no text is guessed a path."""
+    """Return an item by the names of its parts, so that no text is taken for an image path."""
     parts = {"image": item.image, "text": item.text}
     return {name: part for name, part in parts.items() if part is not None}
 

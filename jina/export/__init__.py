@@ -1,0 +1,1 @@
+"""A checkpoint for other programs: export formats, parity reports, model cards, MTEB."""
