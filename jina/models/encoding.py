@@ -183,7 +183,7 @@ class Encoder:
         order = sorted(range(len(items)), key=lambda i: -lengths[i])
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         vectors: dict[int, Tensor] = {}
-        with self._inference(), tqdm(total=len(items), disable=len(batches) < LONG_JOB) as bar:
+        with self.inference(), tqdm(total=len(items), disable=len(batches) < LONG_JOB) as bar:
             for chosen in batches:
                 batch = pack([to_sequence(items[i]) for i in chosen]).to(self.device)
                 states = self.hidden_states(batch, task)
@@ -211,7 +211,8 @@ class Encoder:
         return dim
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
+    def inference(self) -> Iterator[None]:
+        """Embed in here: no gradients, no dropout, no autocast; afterwards all is as it was."""
         was_training = self.training
         self.eval()
         try:

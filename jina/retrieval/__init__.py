@@ -1,0 +1,1 @@
+"""Vectors at work: embedding collections of items, ranking them, and measuring the ranking."""
