@@ -58,8 +58,9 @@ def model_card(
     comment = json.dumps(facts, ensure_ascii=False).replace(">", "\\u003e")
     parts = [
         f"---\n{_metadata(metrics, format_)}\n---",
-        "# Jina Embeddings V4, fine-tuned\n\nEmbeds texts and images in one space. "
-        f"Fine-tuned from [{BASE_MODEL}](https://huggingface.co/{BASE_MODEL}) with SmartEmbed.",
+        f"# Jina Embeddings V4{', fine-tuned' if configuration else ''}\n\n"
+        "Embeds texts and images in one space. "
+        f"Made from [{BASE_MODEL}](https://huggingface.co/{BASE_MODEL}) with SmartEmbed.",
         template("licence", base=BASE_MODEL),
         *_section("How to load it", loading),
         *_section("Parity with the checkpoint it was exported from", "\n".join(parity)),
@@ -108,7 +109,7 @@ def _metadata(metrics: Mapping[str, Any], format_: str) -> str:
         base_model=BASE_MODEL,
         library_name=LIBRARIES[format_],
         license="other",
-        license_name="non-commercial, as the base model",
+        license_name="non-commercial-as-the-base-model",
         license_link=f"https://huggingface.co/{BASE_MODEL}",
         pipeline_tag="visual-document-retrieval",
         tags=["jina-embeddings-v4", "multimodal-embedding", "feature-extraction", format_],

@@ -6,15 +6,16 @@
 Shapes: H size of a single vector, L tokens of an item, D size of a token's vector.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
+from jina.export.maxsim import maxsim_scores
 from jina.export.parity_items import ParityItem, Vectors
 
 TOP = 10
@@ -118,7 +119,7 @@ def compare(
     figures: list[KindFigures] = []
     overlap: dict[str, float] = {}
     difference = None
-    for vectors, cosine, score in (("single", _cosine, torch.dot), ("multi", _mean_cosine, maxsim)):
+    for vectors, cosine in (("single", _cosine), ("multi", _mean_cosine)):
         pairs = [
             (item.kind, getattr(a, vectors), getattr(b, vectors))
             for item, a, b in zip(items, expected, got, strict=True)
@@ -132,7 +133,7 @@ def compare(
             )
         if pairs:
             bound_pairs = [(a, b) for kind, a, b in pairs if kind not in told_only]
-            before, after = (_scores(side, score) for side in zip(*bound_pairs, strict=True))
+            before, after = (_scores(side, vectors) for side in zip(*bound_pairs, strict=True))
             overlap[vectors] = _top_overlap(before, after)
             difference = float((before - after).abs().max()) if vectors == "multi" else None
     return ParityReport(
@@ -142,11 +143,6 @@ def compare(
         minimum=MINIMUM_COSINE[dtype] if minimum is None else minimum,
         maxsim_tolerance=MAXSIM_TOLERANCE if dtype == torch.float32 else None,
     )
-
-
-def maxsim(query: Tensor, passage: Tensor) -> Tensor:
-    """Sum over the query's tokens (L, D) the best match among the passage's tokens (M, D)."""
-    return (query @ passage.T).amax(dim=1).sum()
 
 
 def _cosine(a: Tensor, b: Tensor) -> float:
@@ -160,9 +156,12 @@ def _mean_cosine(a: Tensor, b: Tensor) -> float:
     return float(cosine_similarity(a.double(), b.double(), dim=1).mean())
 
 
-def _scores(vectors: Sequence[Tensor], score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Score every item against every item: (N, N)."""
-    return torch.tensor([[float(score(a, b)) for b in vectors] for a in vectors])
+def _scores(vectors: Sequence[Tensor], name: str) -> Tensor:
+    """Score every item against every item, by cosine or MaxSim: (N, N)."""
+    if name == "multi":
+        return maxsim_scores(vectors, vectors)
+    stacked = normalize(torch.stack(list(vectors)), dim=1)
+    return stacked @ stacked.T
 
 
 def _top_overlap(expected: Tensor, got: Tensor) -> float:

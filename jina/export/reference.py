@@ -4,22 +4,25 @@ from collections.abc import Sequence
 
 import torch
 
-from jina.export.parity_items import PASSAGE, QUERY, ParityItem, Vectors
+from jina.export.parity_items import QUERY, ParityItem, Vectors
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
-from jina.models.packing import pack
+from jina.models.processing_jina_embeddings_v4 import MAX_TEXT_TOKENS
+from jina.retrieval.item_embedding import Embedder, EmbeddingItem
 
 
-@torch.no_grad()
 def embed_items(
     model: JinaEmbeddingsV4Model, items: Sequence[ParityItem], task: str
 ) -> list[Vectors]:
-    """Embed items with the checkpoint's own model, adapter unmerged, float32 vectors."""
-    found = []
-    for item in items:
-        prompt = item.kind if item.kind in (QUERY, PASSAGE) else PASSAGE
-        sequence = model.processor.sequence(item.text, item.image, task=task, prompt_name=prompt)
-        batch = pack([sequence]).to(model.device)
-        states = model.hidden_states(batch, task)
-        single, multi = model.single_vectors(states, batch)[0], model.multi_vectors(states)
-        found.append(Vectors(single.float().cpu(), multi.float().cpu()))
-    return found
+    """Embed items, queries as queries and all others as passages; float32 vectors."""
+    embedder = Embedder(model, task=task, multi=True, max_text_tokens=MAX_TEXT_TOKENS)
+    found: dict[int, Vectors] = {}
+    for role in ("query", "passage"):
+        chosen = [i for i, item in enumerate(items) if (item.kind == QUERY) == (role == "query")]
+        asked = [EmbeddingItem(text=items[i].text, image=items[i].image) for i in chosen]
+        for batch in embedder.embed(asked, role):
+            places = chosen[batch.start : batch.start + len(batch)]
+            pairs = zip(
+                map(torch.from_numpy, batch.single), map(torch.from_numpy, batch.multi), strict=True
+            )
+            found |= zip(places, (Vectors(*pair) for pair in pairs), strict=True)
+    return [found[i] for i in range(len(items))]
