@@ -5,6 +5,7 @@ checkpoint ─┬─ reference vectors (model loaded, then dropped) ────
 parity within the bounds ─ model card ─► the folder gets its name
 """
 
+import gc
 import logging
 import shutil
 import tempfile
@@ -160,7 +161,11 @@ def _items(settings: Export) -> list[ParityItem]:
 def _reference(settings: Export, items: Sequence[ParityItem]) -> tuple[torch.dtype, list[Vectors]]:
     """Embed the items with the checkpoint; the model is gone when this returns."""
     model = JinaEmbeddingsV4Model.from_pretrained(settings.model, dtype=settings.dtype)
-    return model.dtype, embed_items(model, items, settings.task)
+    dtype, vectors = model.dtype, embed_items(model, items, settings.task)
+    del model
+    gc.collect()
+    torch.cuda.empty_cache()  # the fresh process needs the room
+    return dtype, vectors
 
 
 def write_folder(settings: Export, source: Source, folder: Path, dtype: torch.dtype) -> None:

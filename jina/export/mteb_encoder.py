@@ -3,7 +3,7 @@
     mteb's batches ─ EmbeddingItem, … ─ Embedder ─► (N, H), or N times (L, D) ─► mteb's own metrics
 
 Nothing is exported or downloaded for it. mteb keeps results by name and revision, so the revision
-is a hash of the weights and of the settings: another training never gets the results of this one.
+is a hash of the adapters and of the settings: another training never gets the results of this one.
 """
 
 import hashlib
