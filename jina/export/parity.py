@@ -8,7 +8,6 @@ Shapes: H size of a single vector, L tokens of an item, D size of a token's vect
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import torch
@@ -126,11 +125,11 @@ def compare(
             if getattr(b, vectors) is not None
         ]
         for kind in dict.fromkeys(kind for kind, _, _ in pairs):
-            cosines = [cosine(a, b) for name, a, b in pairs if name == kind]
+            cosines = torch.stack([cosine(a, b) for name, a, b in pairs if name == kind])
+            lowest = float(cosines.min())  # NaN, if there is one
+            middle = float(cosines.quantile(0.5))
             bound = kind not in told_only
-            figures.append(
-                KindFigures(kind, vectors, len(cosines), min(cosines), median(cosines), bound)
-            )
+            figures.append(KindFigures(kind, vectors, len(cosines), lowest, middle, bound))
         if pairs:
             bound_pairs = [(a, b) for kind, a, b in pairs if kind not in told_only]
             before, after = (_scores(side, vectors) for side in zip(*bound_pairs, strict=True))
@@ -145,15 +144,15 @@ def compare(
     )
 
 
-def _cosine(a: Tensor, b: Tensor) -> float:
-    return float(cosine_similarity(a.double(), b.double(), dim=0))
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return cosine_similarity(a.double(), b.double(), dim=0)
 
 
-def _mean_cosine(a: Tensor, b: Tensor) -> float:
+def _mean_cosine(a: Tensor, b: Tensor) -> Tensor:
     """Compare token by token; another number of tokens is no match at all."""
     if a.shape != b.shape:
-        return 0.0
-    return float(cosine_similarity(a.double(), b.double(), dim=1).mean())
+        return torch.zeros((), dtype=torch.float64)
+    return cosine_similarity(a.double(), b.double(), dim=1).mean()
 
 
 def _scores(vectors: Sequence[Tensor], name: str) -> Tensor:
