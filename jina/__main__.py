@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = (
     Command("validate", "check data and say what it holds", "validate"),
     Command("convert", "turn foreign data into checked JSONL", "convert"),
+    Command("evaluate", "measure how well a checkpoint retrieves", "evaluate"),
     Command("export", "write a model for other libraries, and check it", "export"),
     Command("tiny-checkpoint", "write a tiny checkpoint of random weights", "tiny_checkpoint"),
 )

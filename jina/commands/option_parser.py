@@ -29,6 +29,23 @@ class OptionParser(argparse.ArgumentParser):
         self.error(f"COMMAND: {_unknown(word, list(names))}")
 
 
+def positive(word: str) -> int:
+    """Read a whole number above 0; a type of options."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"is not a whole number above 0; got {word!r}")
+    return int(word)
+
+
+def listed(words: str) -> tuple[str, ...]:
+    """Read words between commas; a type of options."""
+    return tuple(word.strip() for word in words.split(","))
+
+
+def positives(words: str) -> tuple[int, ...]:
+    """Read whole numbers above 0 between commas; a type of options."""
+    return tuple(map(positive, listed(words)))
+
+
 class _Formatter(argparse.HelpFormatter):
     """argparse's, with room for our longest names beside their explanation."""
 

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from jina.data.checking.cache import cached_scan
 from jina.data.checking.row_check import named_items
 from jina.data.image_loading import ImageError, load_image, pixel_identity
-from jina.data.records import Item, Sample
+from jina.data.records import DEFAULT_TASK, Item, Sample
 from jina.data.reporting.content_figures import HARD_NEGATIVES, count_names, count_shapes
 from jina.data.row_index import item_identity
 from jina.data.validation import DataError, Scan, image_root, read_row
@@ -101,7 +101,8 @@ class MultimodalDataset(Dataset[LoadedSample]):
         files: One JSONL file or several, as data/README.md describes them.
         image_base_dir: The folder image paths start from and may not leave; by default the folder
             of the JSONL file that names them.
-        task: The adapter that is trained. Rows of another task are refused.
+        task: The adapter that is trained: rows of another task, and such with a score, are refused.
+            None takes the rows of every task.
         policy: How files are checked, and what bad rows lead to.
 
     Attributes:
@@ -117,7 +118,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
         files: Path | str | Sequence[Path | str],
         *,
         image_base_dir: Path | str | None = None,
-        task: str,
+        task: str | None,
         policy: DataPolicy | None = None,
     ) -> None:
         policy = policy or DataPolicy()
@@ -154,7 +155,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
             query=query,
             positives=tuple(others[:num_positives]),
             negatives=tuple(others[num_positives:]),
-            task=self.task,
+            task=self.task or sample.task or DEFAULT_TASK,
             source=sample.source,
             id=sample.id,
             where=sample.where,

@@ -155,24 +155,22 @@ class Embedder:
         self, items: list[EmbeddingItem], role: str, start: int, advance: Callable[[int], object]
     ) -> EmbeddedBatch:
         """Embed what this process is dealt of a shard, and get the rest from the others."""
-        found: dict[int, _Vectors] = {}
-        failure = None
-        try:
+
+        def embed_mine() -> dict[int, _Vectors]:
             batches = self._batches([self._length(item, role) for item in items])
             mine = self.processes.mine(batches)
-
-            def load(batch: list[int]) -> PackedBatch:
-                return self._pack([self._sequence(items[i], role) for i in batch])
-
+            found: dict[int, _Vectors] = {}
             for batch, packed in zip(mine, _prefetched(mine, load), strict=True):
                 found |= zip(batch, self._forward(packed, len(batch)), strict=True)
                 advance(len(batch) * self.processes.count)
-        except EmbeddingError as error:
-            failure = str(error)  # told to all, or they would wait for ever
-        for others, message in self.processes.exchange((found, failure)):
-            if message is not None:
-                raise EmbeddingError(message)
-            found |= others
+            return found
+
+        def load(batch: list[int]) -> PackedBatch:
+            return self._pack([self._sequence(items[i], role) for i in batch])
+
+        found: dict[int, _Vectors] = {}
+        for part in self.processes.exchange_made(embed_mine, failure=EmbeddingError):
+            found |= part
         ordered = [found[i] for i in range(len(items))]
         single = np.stack([vectors.single for vectors in ordered])
         multi = [vectors.multi for vectors in ordered] if self.multi else None

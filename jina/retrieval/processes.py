@@ -5,7 +5,8 @@ exchanged, so that each of them goes on with all results, in the order that one 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +38,17 @@ class Processes:
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
+    @classmethod
+    @contextmanager
+    def joined(cls) -> Iterator["Processes"]:
+        """Join the others, and part from them at the end if they weren't together before."""
+        were_together = distributed.is_initialized()
+        try:
+            yield cls.current()
+        finally:
+            if distributed.is_initialized() and not were_together:
+                distributed.destroy_process_group()
+
     @property
     def is_first(self) -> bool:
         """Whether this process writes files and reports."""
@@ -53,3 +65,20 @@ class Processes:
         results: list[Work] = [result] * self.count
         distributed.all_gather_object(results, result)
         return results
+
+    def exchange_made(self, make: Callable[[], Work], *, failure: type[ValueError]) -> list[Work]:
+        """Return what `make` returns in each process, by rank.
+
+        Raises:
+            ValueError: `failure` in every process if it is raised in one, or the rest would wait.
+        """
+        made, message = None, None
+        try:
+            made = make()
+        except failure as error:
+            message = str(error)
+        outcomes = self.exchange((made, message))
+        messages = [message for _, message in outcomes if message is not None]
+        if messages:
+            raise failure(messages[0])
+        return [made for made, _ in outcomes]

@@ -1,0 +1,49 @@
+"""The table an evaluation ends with: the metrics most looked at, with their 95 % intervals."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from jina.retrieval.comparison import Comparison
+from jina.retrieval.results import Figure, Result
+
+SHOWN = {"ranking": ("ndcg@10", "recall@1", "recall@10", "mrr@10")}
+SHOWN["correlation"] = ("spearman", "pearson")
+LABEL, CELL = 13, 21
+
+
+def report_lines(
+    results: Sequence[Result], problems: Iterable[str], comparison: Comparison | None
+) -> list[str]:
+    """Return the lines of the report, none longer than a terminal of 100 columns."""
+    lines = []
+    for (task, name, is_reversed, kind), group in groupby(results, key=_group):
+        some = list(group)
+        names = SHOWN[kind]
+        what = "pairs" if kind == "correlation" else "queries"
+        back = " (reversed)" if is_reversed else ""
+        sizes = f"{len(some[0].measured):,} {what}, {some[0].documents:,} documents"
+        lines += [f"{task}: {name}{back}, {sizes}", _row("", names)]
+        for result in some:
+            figures = result.figures()
+            lines.append(_row(result.setup.name, [_cell(figures.get(n)) for n in names]))
+            if comparison is not None and comparison.knows(result):
+                change = comparison.difference(result)
+                lines.append(_row("  change", [_cell(change.get(n), "+") for n in names]))
+        lines.append("")
+    lines += [f"Note: {problem}" for problem in problems]
+    return lines
+
+
+def _group(result: Result) -> tuple[str, str, bool, str]:
+    return result.task, result.name, result.is_reversed, result.kind
+
+
+def _row(label: str, cells: Iterable[str]) -> str:
+    return f"  {label:<{LABEL}}{''.join(f'{cell:<{CELL}}' for cell in cells)}".rstrip()
+
+
+def _cell(figure: Figure | None, sign: str = "") -> str:
+    """Return a figure and its interval, in at most 20 characters."""
+    if figure is None:
+        return "-"
+    return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
