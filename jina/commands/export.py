@@ -25,7 +25,9 @@ logger = logging.getLogger("smartembed")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a checkpoint")
-    parser.add_argument("--format", choices=FORMATS, required=True, help="who shall load it")
+    parser.add_argument(
+        "--format", choices=FORMATS, required=True, metavar="FORMAT", help=", ".join(FORMATS)
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
         "--task", choices=TASK_NAMES, default="retrieval", help="adapter (default: retrieval)"

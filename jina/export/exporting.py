@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from jina.export import embed
 from jina.export.merging import MergedWeights
 from jina.export.model_card import CARD, model_card, read_card_facts, template
 from jina.export.parity import ParityReport, compare
@@ -28,7 +27,7 @@ from jina.export.parity_items import (
     Vectors,
     read_parity_items,
 )
-from jina.export.qwen_folder import write_qwen_folder
+from jina.export.qwen_folder import PORTABLE, write_qwen_folder
 from jina.export.reference import embed_items
 from jina.export.reload import check_libraries, embed_in_fresh_process
 from jina.export.sentence_transformers_folder import (
@@ -186,7 +185,7 @@ def write_folder(settings: Export, source: Source, folder: Path, dtype: torch.dt
     else:
         write_qwen_folder(source, weights, folder, new_names=settings.new_names)
         save_file(weights.projector(), folder / "multi_vector_projector.safetensors")
-        shutil.copyfile(embed.__file__, folder / "embed.py")
+        shutil.copyfile(PORTABLE / "embed.py", folder / "embed.py")
 
 
 def _reloaded(

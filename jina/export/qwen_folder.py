@@ -22,6 +22,7 @@ from jina.models.checkpoint import INDEX, official_name
 from jina.models.processing_jina_embeddings_v4 import MAX_TEXT_TOKENS
 
 TEMPLATES = Path(__file__).parent / "templates"
+PORTABLE = Path(__file__).parent / "portable"
 SHARD_SIZE = "5GB"
 JINA_FIELDS = {
     "auto_map", "_attn_implementation", "matryoshka_dims", "multi_vector_projector_dim",

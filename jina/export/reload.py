@@ -25,7 +25,7 @@ LIBRARIES = {
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-class ReloadError(RuntimeError):
+class ReloadError(ValueError):
     """An exported folder that can't be loaded, or a library that is missing for it."""
 
 

@@ -21,9 +21,8 @@ from typing import Any
 from PIL import Image
 from safetensors.torch import save_file
 
-from jina.export import jina_pooling
 from jina.export.merging import MergedWeights
-from jina.export.qwen_folder import write_json, write_qwen_folder
+from jina.export.qwen_folder import PORTABLE, write_json, write_qwen_folder
 from jina.export.source import Source
 from jina.models.processing_jina_embeddings_v4 import (
     IMAGE_TEXT,
@@ -65,13 +64,13 @@ def write_single_vector_folder(
         weights: the merged weights.
         folder: where to; it is made.
         task: the merged adapter, which decides the prompts.
-        exact: pool by a module of our own, which needs `trust_remote_code`.
+        exact: pool by a module of our own, which users must trust.
     """
     size = source.config.text_config.hidden_size
     if exact:
         _write_transformer(source, weights, folder)
         _write_module(folder / "1_JinaPooling", _jina_pooling(source.processor, size))
-        shutil.copyfile(jina_pooling.__file__, folder / "jina_pooling.py")
+        shutil.copyfile(PORTABLE / "jina_pooling.py", folder / "jina_pooling.py")
         modules = [("Transformer", ""), ("JinaPooling", "1_JinaPooling")]
     else:
         _write_router(source, weights, folder, size)

@@ -11,7 +11,10 @@ from jina.export.model_card import model_card, read_card_facts
 
 CONFIGURATION = {
     "model": {"base_model_path": "/home/somebody/models/jina-v4", "dtype": "bfloat16"},
-    "data": {"train": ["C:\\Users\\somebody\\train.jsonl", "~/more.jsonl"], "max_text_tokens": 8192},
+    "data": {
+        "train": ["C:\\Users\\somebody\\train.jsonl", "~/more.jsonl"],
+        "max_text_tokens": 8192,
+    },
     "lora": {"task": "retrieval", "r": None},
     "training": {
         "learning_rate": 1e-4,

@@ -1,4 +1,4 @@
-"""A plain Qwen2.5-VL folder: stock transformers loads it, and its template gives the raw prompts."""
+"""A plain Qwen2.5-VL folder: stock transformers loads it, its template gives the raw prompts."""
 
 import json
 

@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+from jina.export.parity import compare
 from jina.export.parity_items import Vectors, read_parity_items
+from jina.export.reference import embed_items
 from jina.export.reload import ReloadError, embed_in_fresh_process
 from tests.export.conftest import ROWS
 
@@ -56,11 +58,15 @@ def test_the_official_export_is_read_back_to_the_same_vectors(exported):
     assert report.maxsim_difference == 0
 
 
-def test_another_adapter_would_be_noticed(exported, settings, jina_model, tmp_path):
-    folder, _ = exported("multi-vector")
-    from jina.export.parity import compare
-    from jina.export.reference import embed_items
+@pytest.fixture
+def in_that_environment(fresh_environment, monkeypatch):
+    for name, value in fresh_environment.items():
+        monkeypatch.setenv(name, value)
 
+
+@pytest.mark.usefixtures("in_that_environment")
+def test_another_adapter_would_be_noticed(exported, jina_model, tmp_path):
+    folder, _ = exported("multi-vector")
     items = read_parity_items(ROWS, None, 3)
     got = embed_in_fresh_process(
         items, folder, tmp_path, format="multi-vector", task="retrieval", exact=False
@@ -92,7 +98,9 @@ print(json.dumps({
 """
     told = json.loads(fresh_process(code, folder, image).splitlines()[-1])
     expected = jina_model.encode_text(["hello world"], "retrieval", truncate_dim=16)
-    torch.testing.assert_close(torch.tensor(told["short"]), torch.stack(expected), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(told["short"]), torch.stack(expected), atol=1e-5, rtol=0
+    )
     assert told["as query"] == told["as document"] == told["as dict"]
     assert told["prompts"]["query"] == "Query: "
     assert told["prompts"]["passage"] == told["prompts"]["document"] == "Passage: "
@@ -114,9 +122,8 @@ except ValueError as error:
     assert "trust_remote_code" in said
 
 
-def test_a_broken_folder_is_an_error_that_says_why(exported, fresh_environment, tmp_path, monkeypatch):
-    for name, value in fresh_environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.usefixtures("in_that_environment")
+def test_a_broken_folder_is_an_error_that_says_why(tmp_path):
     items = read_parity_items(ROWS, None, 2)
     with pytest.raises(ReloadError, match="can't be loaded by the libraries it is made for"):
         embed_in_fresh_process(

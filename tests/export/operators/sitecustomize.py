@@ -26,7 +26,7 @@ class DeclareOperators(importlib.abc.MetaPathFinder):
                 self.library.define(
                     f"{operator}(Tensor dets, Tensor scores, float threshold) -> Tensor"
                 )
-        return None
+        return
 
 
 KEPT = DeclareOperators()
