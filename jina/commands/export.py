@@ -11,12 +11,14 @@ from pathlib import Path
 
 from jina.data.image_loading import ImageError
 from jina.data.validation import DataError
-from jina.export.exporting import FORMATS, Export, ExportError, export
+from jina.export.export_settings import FORMATS, Export, ExportError
+from jina.export.exporting import export
 from jina.export.reload import ReloadError
 from jina.models.checkpoint import CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import TASK_NAMES
+from jina.retrieval.item_embedding import EmbeddingError
 
-BAD_INPUT = (CheckpointError, DataError, ExportError, ImageError, ReloadError)
+BAD_INPUT = (CheckpointError, DataError, EmbeddingError, ExportError, ImageError, ReloadError)
 DEMO_ROWS = Path(__file__).parents[2] / "data/demo/eval.jsonl"
 
 logger = logging.getLogger("smartembed")

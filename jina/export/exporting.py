@@ -10,12 +10,12 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from jina.export.export_settings import Export, ExportError
 from jina.export.merging import MergedWeights
 from jina.export.model_card import CARD, model_card, read_card_facts, template
 from jina.export.parity import ParityReport, compare
@@ -39,46 +39,7 @@ from jina.models.checkpoint import save_checkpoint
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.processing_jina_embeddings_v4 import prompt_for
 
-FORMATS = ("sentence-transformers", "multi-vector", "merged", "official")
-
 logger = logging.getLogger("smartembed")
-
-
-class ExportError(ValueError):
-    """An export that can't be made, or whose vectors differ too much."""
-
-
-@dataclass(frozen=True)
-class Export:
-    """What to export, how, and what to check it with.
-
-    Attributes:
-        model: folder in the official layout.
-        format: one of `FORMATS`.
-        output: the folder to write; it must not exist, or be empty.
-        task: the adapter to merge; of no account to `official`, which keeps all three.
-        dtype: type of the exported weights; `auto` is the checkpoint's.
-        exact: for `sentence-transformers`, Jina's own pooling as remote code.
-        new_names: for `merged`, tensor names of transformers 5.
-        rows: JSONL file whose texts and images the parity check takes.
-        image_base_dir: where image paths in it start; the file's folder if `None`.
-        limit: how many texts and how many images the check takes.
-        minimum: bound on every cosine; that of the type if `None`.
-        allow_loss: export in spite of a failed check, which the card then tells.
-    """
-
-    model: Path
-    format: str
-    output: Path
-    task: str
-    dtype: str
-    exact: bool
-    new_names: bool
-    rows: Path
-    image_base_dir: Path | None
-    limit: int
-    minimum: float | None
-    allow_loss: bool
 
 
 def export(settings: Export) -> ParityReport:
@@ -93,7 +54,7 @@ def export(settings: Export) -> ParityReport:
         DataError: rows that can't be used for the check.
         ReloadError: the exported folder can't be loaded, or a library is missing for it.
     """
-    _check(settings)
+    settings.check()
     check_libraries(settings.format)
     source = Source.open(settings.model)
     items = _items(settings)
@@ -115,37 +76,10 @@ def export(settings: Export) -> ParityReport:
         )
         _refuse_loss(settings, report)
         _write_card(settings, source, folder, report, dtype)
-        folder.chmod(0o755)
         if settings.output.exists():
             settings.output.rmdir()
         folder.rename(settings.output)
     return report
-
-
-def _check(settings: Export) -> None:
-    problems = []
-    if settings.output.exists() and (
-        not settings.output.is_dir() or any(settings.output.iterdir())
-    ):
-        problems.append(f"--output: holds something; got {settings.output}; name a new folder")
-    if settings.exact and settings.format != "sentence-transformers":
-        problems.append(
-            f"--exact: only sentence-transformers pools differently; got --format "
-            f"{settings.format}; leave it out, this format is exact"
-        )
-    if settings.new_names and settings.format != "merged":
-        problems.append(
-            f"--tensor-names: only merged has a choice; got --format {settings.format}; "
-            "leave it out"
-        )
-    if settings.format == "official" and settings.dtype != "auto":
-        problems.append(
-            f"--dtype: official keeps the types of its files; got {settings.dtype}; leave it out"
-        )
-    if settings.limit < 2:
-        problems.append(f"--parity-items: too few to compare; got {settings.limit}; take 2 or more")
-    if problems:
-        raise ExportError("\n".join(problems))
 
 
 def _items(settings: Export) -> list[ParityItem]:

@@ -49,11 +49,11 @@ class MergedWeights:
 
     def shapes(self) -> dict[str, Tensor]:
         """Return tensors without memory that have each weight's shape and type."""
-        return {
-            name: torch.empty(reader.get_slice(stored).get_shape(), dtype=self.dtype, device="meta")
-            for name, (reader, stored) in self._stored.items()
-            if name in set(self.names)
-        }
+        sizes = {}
+        for name in self.names:
+            reader, stored = self._stored[name]
+            sizes[name] = reader.get_slice(stored).get_shape()
+        return {n: torch.empty(s, dtype=self.dtype, device="meta") for n, s in sizes.items()}
 
     def projector(self) -> dict[str, Tensor]:
         """Return the merged multi-vector projector, `weight` (D, H) and `bias` (D,), in float32."""

@@ -1,6 +1,8 @@
 """Embed items with an exported folder, as its users would: in a fresh process, offline.
 
-items ─ request.json, images ─► reload_worker ─► vectors.safetensors ─ Vectors of each item
+    items ─ request.json, images ─► reload_worker ─► vectors.safetensors ─ Vectors of each item
+
+The libraries that read a format are looked for before any work.
 """
 
 import json
@@ -62,7 +64,7 @@ def embed_in_fresh_process(
     Raises:
         ReloadError: the folder can't be loaded, with what was said.
     """
-    listed = []
+    work, listed = work.absolute(), []
     for index, item in enumerate(items):
         image = None if item.image is None else str(work / f"{index}.png")
         if item.image is not None:
@@ -70,7 +72,10 @@ def embed_in_fresh_process(
         listed.append({"kind": item.kind, "text": item.text, "image": image})
     asked, answered = work / "request.json", work / "vectors.safetensors"
     asked.write_text(json.dumps({**request, "folder": str(folder.absolute()), "items": listed}))
-    done = _run(["-m", "jina.export.reload_worker", str(asked), str(answered)])
+    done = _run(
+        ["-m", "jina.export.reload_worker", str(asked), str(answered)],
+        HF_MODULES_CACHE=str(work / "modules"),  # where transformers copies remote code to
+    )
     if done.returncode:
         raise ReloadError(
             f"{folder}: can't be loaded by the libraries it is made for; got "
@@ -83,11 +88,11 @@ def embed_in_fresh_process(
     ]
 
 
-def _run(arguments: list[str]) -> "subprocess.CompletedProcess[str]":
+def _run(arguments: list[str], **variables: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(  # noqa: S603 - this interpreter, our own module
         [sys.executable, *arguments],
         cwd=PROJECT,
-        env={**os.environ, **OFFLINE},
+        env={**os.environ, **OFFLINE, **variables},
         capture_output=True,
         text=True,
         check=False,

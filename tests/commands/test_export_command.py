@@ -39,16 +39,8 @@ def test_defaults_need_no_more_than_model_format_and_output(asked, tmp_path):
 
 
 def test_each_option_reaches_the_export(asked, tmp_path):
-    words = [
-        "--exact",
-        "--tensor-names",
-        "new",
-        "--task",
-        "code",
-        "--dtype",
-        "bfloat16",
-        "--allow-loss",
-    ]
+    words = ["--exact", "--allow-loss", "--tensor-names", "new", "--task", "code"]
+    words += ["--dtype", "bfloat16"]
     words += ["--parity-rows", tmp_path / "rows.jsonl", "--parity-items", 5, "--min-cosine", 0.9]
     run("--model", "base", "--format", "merged", "--output", "out", *words)
     (settings,) = asked

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jina.export.exporting import Export, export
+from jina.export.export_settings import Export
+from jina.export.exporting import export
 from jina.export.merging import MergedWeights
 from jina.export.source import Source
 

@@ -1,13 +1,15 @@
 """What an export writes, when it refuses, and that nothing half-done is left."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
 from jina.export import exporting
-from jina.export.exporting import ExportError, export
+from jina.export.export_settings import ExportError
+from jina.export.exporting import export
 from jina.export.model_card import model_card
 from jina.export.parity_items import Vectors
 from jina.export.reload import ReloadError, check_libraries
@@ -162,6 +164,12 @@ def test_options_that_do_not_fit_are_all_named_before_any_work(tmp_path, setting
 def test_an_empty_folder_may_be_the_output(tmp_path, settings, reloaded):
     (tmp_path / "model").mkdir()
     export(settings(tmp_path / "model", "merged"))
+    assert (tmp_path / "model/embed.py").is_file()
+
+
+def test_a_relative_output_starts_where_the_user_is(tmp_path, settings, reloaded, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export(settings(Path("model"), "merged"))
     assert (tmp_path / "model/embed.py").is_file()
 
 

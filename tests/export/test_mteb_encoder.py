@@ -222,6 +222,7 @@ def test_what_makes_no_sense_is_refused(fixture_folder, settings, said):
         mteb_model(fixture_folder, device="cpu", **settings)
 
 
+@pytest.mark.slow
 def test_the_benchmarks_of_the_readme_exist():
     names = {benchmark.name for benchmark in mteb.get_benchmarks()}
     assert {"ViDoRe(v2)", "JinaVDR"} <= names

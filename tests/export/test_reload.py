@@ -1,6 +1,7 @@
 """Exported folders in the real libraries: fresh process, offline, no remote code unless exact."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,11 +66,12 @@ def in_that_environment(fresh_environment, monkeypatch):
 
 
 @pytest.mark.usefixtures("in_that_environment")
-def test_another_adapter_would_be_noticed(exported, jina_model, tmp_path):
+def test_another_adapter_would_be_noticed(exported, jina_model, tmp_path, monkeypatch):
     folder, _ = exported("multi-vector")
     items = read_parity_items(ROWS, None, 3)
+    monkeypatch.chdir(tmp_path)
     got = embed_in_fresh_process(
-        items, folder, tmp_path, format="multi-vector", task="retrieval", exact=False
+        items, folder, Path(), format="multi-vector", task="retrieval", exact=False
     )
     expected = embed_items(jina_model, items, "code")
     expected = [Vectors(None, vectors.multi) for vectors in expected]
