@@ -1,11 +1,13 @@
 """Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
 
-Reads project_config.yaml, checks every row and image, trains one adapter and writes a complete
-checkpoint. Exit codes: 0 done, 2 bad configuration or data, 3 training went wrong.
+Reads project_config.yaml, checks every row and image, trains adapters and writes a complete
+checkpoint. `torchrun train.py` does it on several GPUs. Exit codes: 0 done, 2 bad configuration or
+data, 3 training went wrong.
 """
 
 import argparse
 import logging
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ from jina.data.multimodal_dataset import DataError
 from jina.models.checkpoint import CheckpointError
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.callbacks import DivergedError
-from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
+from jina.training.global_batch import BatchError
+from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.run_inputs import check_inputs
 from jina.training.startup_report import startup_report, usage_lines
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
@@ -30,6 +33,7 @@ logger = logging.getLogger("smartembed")
 BAD_INPUT, DIVERGED = 2, 3
 ONE_STEP = {
     "max_steps": 1,
+    "logging_steps": 1,
     "warmup_steps": 0,
     "save_strategy": "no",
     "eval_strategy": "no",
@@ -42,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = parse_options(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    logger.setLevel(logging.INFO)  # ours; libraries only warn
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes, or the only one
+    logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
     try:
         train(load_config(options.config, options.set), options)
     except (ConfigError, DataError, ImageError, CheckpointError, BatchError) as error:
@@ -77,8 +82,13 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
     args = config.training_arguments(bf16=is_bf16)
     set_seed(args.seed)  # before a new adapter is drawn
     lora = config.lora
-    model.train_adapter(
-        lora.task, fresh=lora.init == "new", rank=lora.r, alpha=lora.alpha, dropout=lora.dropout
+    model.train_adapters(
+        *lora.tasks,
+        fresh=lora.init == "new",
+        shared=lora.init == "shared",
+        rank=lora.r,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
     )
     with tempfile.TemporaryDirectory() as nowhere:
         if options.dry_run:
@@ -88,10 +98,11 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
             args,
             loss=config.loss,
             data=config.data,
+            micro_batches=config.training,
             train_dataset=inputs.train_set,
             eval_dataset=inputs.eval_set,
             data_collator=ContrastiveDataCollator(
-                inputs.processor, task=lora.task, max_text_tokens=config.data.max_text_tokens
+                inputs.processor, max_text_tokens=config.data.max_text_tokens
             ),
         )
         logger.info("%s\n", startup_report(config, inputs, trainer))

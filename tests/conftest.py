@@ -73,7 +73,39 @@ def jina_model(fresh_model):
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     assert not model.training
-    assert model.trained_task is None
+    assert not model.trained_tasks
+
+
+@pytest.fixture(scope="session")
+def loaded_images(golden):
+    """The golden images as upright RGB."""
+    from jina.data.image_loading import load_image
+
+    return [load_image(path) for path in golden.images]
+
+
+@pytest.fixture(scope="session")
+def sequences(golden, loaded_images, jina_model):
+    """The golden texts as queries, the golden images, and both in turns."""
+    processor = jina_model.processor
+    texts = [processor.text_sequence(text, prompt="Query") for text in golden.texts]
+    images = [processor.image_sequence(image) for image in loaded_images]
+    mixed = [item for pair in zip(texts, images, strict=False) for item in pair]
+    return SimpleNamespace(text=texts, image=images, mixed=mixed)
+
+
+@pytest.fixture(scope="session")
+def relative_error():
+    """Return a function from two dictionaries of tensors to the worst relative error."""
+
+    def worst(found, expected):
+        assert found.keys() == expected.keys()
+        return max(
+            float((found[name] - tensor).norm() / tensor.norm())
+            for name, tensor in expected.items()
+        )
+
+    return worst
 
 
 @pytest.fixture(scope="session")

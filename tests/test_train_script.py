@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import train
 from jina.__main__ import main as jina_command
@@ -196,7 +198,7 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
     assert run("--dry-run")[0] == 0
     code, printed = run("--set", "data.max_text_tokens=16")
     assert code == 2
-    assert "train.jsonl:3: an image leaves the text beside it no room; got 6 vision" in printed
+    assert "train.jsonl:3: query_image: leaves the text beside it no room; got 6 vision" in printed
     assert printed.count("no room") == 1
 
 
@@ -210,7 +212,7 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
         ("model.base_model_path=.", "make demo"),
         ("training.learning_rat=1", "learning_rate"),
         ("training.per_device_train_batch_size=16", "fewer rows than training."),
-        ("lora.task=code", "set lora.task or move the row"),
+        ("lora.tasks=[code]", "add it to lora.tasks or move the row"),
         ("data.source_temperature=2.0", "data.one_source_per_batch"),
     ],
 )
@@ -270,3 +272,34 @@ def test_the_demo_learns_its_training_rows(tmp_path):
     history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     losses = [entry["contrastive_loss"] for entry in history if "contrastive_loss" in entry]
     assert losses[-1] < losses[0] / 3
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
+    """Plain gradient descent without dropout, so that only the order of sums differs."""
+    settings = json.loads(config.read_text())
+    settings["lora"] = {"dropout": 0.0}
+    settings["training"] |= {"optim": "sgd", "learning_rate": 0.05, "save_steps": 3}
+    config.write_text(json.dumps(settings))
+
+    def adapter(name, *launcher, batch_size):
+        flags = {
+            "training.output_dir": tmp_path / name,
+            "training.per_device_train_batch_size": batch_size,
+        }
+        arguments = [part for key, value in flags.items() for part in ("--set", f"{key}={value}")]
+        command = [sys.executable, *launcher, ROOT / "train.py", "--config", config, *arguments]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        assert f"in-batch negatives per query             {3}" in done.stdout
+        assert done.stdout.count("step 3/3") == 1  # the first process speaks for both
+        return load_file(tmp_path / name / "checkpoint-3/adapters/adapter_model.safetensors")
+
+    two = adapter("two", "-m", "torch.distributed.run", "--nproc-per-node=2", batch_size=2)
+    one = adapter("one", batch_size=4)
+    start = load_file(settings["model"]["base_model_path"] + "/adapters/adapter_model.safetensors")
+    assert max((one[name] - start[name]).abs().max() for name in one) > 1e-4
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)

@@ -139,7 +139,7 @@ def check_inputs(options: argparse.Namespace, settings: EvaluationSettings) -> I
     with _collected(problems):
         require_new(options.output)
     with _collected(problems):
-        dataset = MultimodalDataset(options.data, image_base_dir=options.image_base_dir, task=None)
+        dataset = MultimodalDataset(options.data, image_base_dir=options.image_base_dir)
         plan, left_out = plan_evaluation(dataset, settings)
     with _collected(problems):
         if options.baseline is not None:

@@ -2,6 +2,7 @@
 
     rows of one group, shuffled ─ each to an empty batch without its identities ─► full batches
     batches of all groups, shares by size or temperature ─ shuffled together ─► the epoch
+    each batch ─ dealt by length ─► as many rows, and about as many tokens, for every process
 
 An epoch is a function of (seed, epoch) and the data alone: equal for any number of loader workers,
 and resumable by position.
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -48,18 +50,20 @@ class RowIdentities:
 
 
 class ContrastiveBatchSampler(Sampler[list[int]]):
-    """Yield lists of `batch_size` row numbers, all of one group; a short rest is left out.
+    """Yield lists of row numbers, all of one group; a rest too short for a batch is left out.
 
     No two rows of a batch share an identity unless the data leaves no choice; the loss masks those.
 
     Args:
         identities: of every row.
         groups: (rows,) number of the group of each row, such as its source; one for all mixes them.
-        batch_size: rows of a batch.
+        batch_size: rows of a batch, of all processes together.
         seed: of the shuffling.
         temperature: 1 draws groups by their size; larger evens them out, with shares
             proportional to size ** (1 / temperature) (Conneau et al., arXiv 1911.02116). Small
             groups then repeat within an epoch and large ones aren't used up; its length stays.
+        share: number of this process and of all, which divide each batch evenly among them.
+        costs: (rows,) tokens of each row, by which that is done; without them rows take turns.
     """
 
     def __init__(
@@ -70,8 +74,11 @@ class ContrastiveBatchSampler(Sampler[list[int]]):
         batch_size: int,
         seed: int,
         temperature: float = 1.0,
+        share: tuple[int, int] = (0, 1),
+        costs: np.ndarray | None = None,
     ) -> None:
         self.identities = identities
+        self.share, self.costs = share, costs
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
@@ -86,16 +93,21 @@ class ContrastiveBatchSampler(Sampler[list[int]]):
         batch_size: int,
         seed: int,
         by_source: bool = False,
-        temperature: float = 1.0,
+        **others: Any,
     ) -> "ContrastiveBatchSampler":
-        """Build the sampler of a data set; `by_source` gives each batch one source."""
-        groups = index.sources if by_source else np.zeros(len(index), dtype=np.int64)
+        """Build the sampler of a data set: a batch has one task, and rows with a score or without.
+
+        With `by_source` it has one source, too. The rest is as for the class itself.
+        """
+        groups = index.tasks.astype(np.int64) * 2 + index.is_rated
+        if by_source:
+            groups = groups * len(index.source_names) + index.sources
         return cls(
             RowIdentities.of_index(index),
             groups,
             batch_size=batch_size,
             seed=seed,
-            temperature=temperature,
+            **others,
         )
 
     @property
@@ -120,7 +132,15 @@ class ContrastiveBatchSampler(Sampler[list[int]]):
             while len(found) < wanted:  # a group with more than its own share starts again
                 found += self._deal(random.permutation(rows).tolist(), random)
             batches += found[:wanted]
-        yield from (batches[i] for i in random.permutation(len(batches)))
+        yield from (self._own_share(batches[i]) for i in random.permutation(len(batches)))
+
+    def _own_share(self, batch: list[int]) -> list[int]:
+        """Return this process's rows: the longest go round, forth and back, so sums are close."""
+        place, count = self.share
+        costs = np.zeros(len(batch)) if self.costs is None else self.costs[batch]
+        forth = np.argsort(-costs, kind="stable").reshape(-1, count)
+        forth[1::2] = forth[1::2, ::-1]
+        return [batch[i] for i in sorted(forth[:, place])]
 
     def _deal(self, rows: list[int], random: np.random.Generator) -> list[list[int]]:
         """Deal shuffled rows of one group into full batches.

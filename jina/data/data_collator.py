@@ -1,17 +1,18 @@
 """From loaded samples to one packed contrastive batch.
 
     queries ────────► query_input_ids, query_position_ids, query_lengths, query_pooled,
-                      query_pixel_values, query_image_grid_thw, query_identities
+                      query_patches, query_image_grid_thw, query_identities, …
     positives ──────► the same under positive_, and positive_owners, the row of each
     hard negatives ─► the same under negative_; absent when the batch has none
     task ───────────► task, one for the batch
+    scores ─────────► ratings (rows,); absent when the rows have none
 
 Rows may have any number of positives and negatives: they are laid end to end, nothing is padded,
-repeated or filled in. There is no key `labels`: with one, transformers would scale the gradient by
-the accumulation steps.
+repeated or filled in. A picture is cut into patches as its row comes by, and let go. There is no
+key `labels`: with one, transformers would scale the gradient by the accumulation steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -43,40 +44,49 @@ class ContrastiveDataCollator:
 
     Args:
         processor: of the model that is trained, so that training sees what inference sees.
-        task: the adapter, which decides the prompts.
         max_text_tokens: longer texts are cut; images never are.
     """
 
-    def __init__(self, processor: Processor, *, task: str, max_text_tokens: int) -> None:
+    def __init__(self, processor: Processor, *, max_text_tokens: int) -> None:
         self.processor = processor
-        self.task = task
         self.max_text_tokens = max_text_tokens
 
-    def __call__(self, samples: Sequence[LoadedSample]) -> dict[str, Any]:
-        """Build the batch described at the top of this module."""
-        positives = [item for sample in samples for item in sample.positives]
-        negatives = [item for sample in samples for item in sample.negatives]
-        owners = [row for row, sample in enumerate(samples) for _ in sample.positives]
-        batch = {"task": self.task, "positive_owners": torch.tensor(owners)}
-        batch |= self._packed("query_", [s.query for s in samples], prompt_name="query")
-        batch |= self._packed("positive_", positives, prompt_name="passage")
-        if negatives:
-            batch |= self._packed("negative_", negatives, prompt_name="passage")
+    def __call__(self, samples: Iterable[LoadedSample]) -> dict[str, Any]:
+        """Build the batch described at the top of this module.
+
+        Args:
+            samples: of one task, all with a score or none.
+        """
+        sides: dict[str, list[tuple[Any, int]]] = {"query_": [], "positive_": [], "negative_": []}
+        owners, tasks, scores = [], [], []
+        for row, sample in enumerate(samples):
+            tasks.append(sample.task)
+            scores.append(sample.score)
+            owners += [row] * len(sample.positives)
+            for prefix, items in zip(
+                sides, ((sample.query,), sample.positives, sample.negatives), strict=True
+            ):
+                prompt_name = "query" if prefix == "query_" else "passage"
+                sides[prefix] += [self._sequence(item, sample.task, prompt_name) for item in items]
+        kinds = {(task, score is None) for task, score in zip(tasks, scores, strict=True)}
+        if len(kinds) != 1:
+            raise ValueError(f"batch: rows of one task, all with a score or none; got {kinds}")
+        batch = {"task": tasks[0], "positive_owners": torch.tensor(owners)}
+        if scores[0] is not None:
+            batch["ratings"] = torch.tensor(scores, dtype=torch.float32)
+        for prefix, side in sides.items():
+            if side:
+                sequences, identities = zip(*side, strict=True)
+                batch |= self.processor.pack(sequences).to_dict(prefix)
+                batch[f"{prefix}identities"] = torch.tensor(identities)
         return batch
 
-    def _packed(
-        self, prefix: str, items: Sequence[LoadedItem], *, prompt_name: str
-    ) -> dict[str, Any]:
-        sequences = [
-            self.processor.sequence(
-                item.text,
-                item.image,
-                task=self.task,
-                prompt_name=prompt_name,
-                max_length=self.max_text_tokens,
-            )
-            for item in items
-        ]
-        identities = [int.from_bytes(item.identity[:8], "big", signed=True) for item in items]
-        packed = self.processor.pack(sequences).to_dict(prefix)
-        return {**packed, f"{prefix}identities": torch.tensor(identities)}
+    def _sequence(self, item: LoadedItem, task: str, prompt_name: str) -> tuple[Any, int]:
+        sequence = self.processor.sequence(
+            item.text,
+            item.image,
+            task=task,
+            prompt_name=prompt_name,
+            max_length=self.max_text_tokens,
+        )
+        return sequence, int.from_bytes(item.identity[:8], "big", signed=True)

@@ -9,7 +9,7 @@ remembered between two rows.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class LoadedSample:
     positives: tuple[LoadedItem, ...]
     negatives: tuple[LoadedItem, ...]
     task: str
+    score: float | None
     source: str | None
     id: str | None
     where: str
@@ -101,8 +102,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
         files: One JSONL file or several, as data/README.md describes them.
         image_base_dir: The folder image paths start from and may not leave; by default the folder
             of the JSONL file that names them.
-        task: The adapter that is trained: rows of another task, and such with a score, are refused.
-            None takes the rows of every task.
+        tasks: The adapters that are trained. Rows of other tasks are refused; none takes them all.
         policy: How files are checked, and what bad rows lead to.
 
     Attributes:
@@ -118,18 +118,17 @@ class MultimodalDataset(Dataset[LoadedSample]):
         files: Path | str | Sequence[Path | str],
         *,
         image_base_dir: Path | str | None = None,
-        task: str | None,
+        tasks: Sequence[str] = (),
         policy: DataPolicy | None = None,
     ) -> None:
         policy = policy or DataPolicy()
-        self.task = task
         self.files = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
         self.image_base_dir = None if image_base_dir is None else Path(image_base_dir)
         scan = cached_scan(
             self.files,
             image_base_dir=self.image_base_dir,
             deep=policy.is_deep,
-            task=task,
+            tasks=tasks,
             folder=policy.cache_folder,
         )
         _refuse(scan, policy)
@@ -155,11 +154,16 @@ class MultimodalDataset(Dataset[LoadedSample]):
             query=query,
             positives=tuple(others[:num_positives]),
             negatives=tuple(others[num_positives:]),
-            task=self.task or sample.task or DEFAULT_TASK,
+            task=sample.task or DEFAULT_TASK,
+            score=sample.score,
             source=sample.source,
             id=sample.id,
             where=sample.where,
         )
+
+    def __getitems__(self, indices: Sequence[int]) -> Iterator[LoadedSample]:
+        """Yield rows one by one, so that no batch has all its pictures in memory at full size."""
+        return (self[index] for index in indices)
 
     def sample(self, index: int) -> Sample:
         """Return row `index` as its line has it, without opening an image."""

@@ -24,6 +24,7 @@ ROW_COLUMNS = {
     "starts": "u8",
     "checksums": "u4",
     "tasks": "u1",
+    "is_rated": "u1",
     "sources": "u4",
     "languages": "u4",
 }
@@ -95,6 +96,7 @@ class RowIndex:
         starts: (rows,) byte at which the line begins.
         checksums: (rows,) CRC-32 of the line.
         tasks: (rows,) place in `records.TASKS`.
+        is_rated: (rows,) 1 for rows with a score.
         sources: (rows,) place in `source_names`.
         languages: (rows,) place in `language_names`.
         queries: one item a row.
@@ -109,6 +111,7 @@ class RowIndex:
     starts: np.ndarray
     checksums: np.ndarray
     tasks: np.ndarray
+    is_rated: np.ndarray
     sources: np.ndarray
     languages: np.ndarray
     queries: Items
@@ -197,8 +200,11 @@ class RowColumns:
         """
         task = TASKS.index(sample.task or DEFAULT_TASK)
         source = _number(self.sources, sample.source or NO_SOURCE)
-        row = (0, sample.line, start, checksum, task, source, _number(self.languages, language))
-        self._rows.append(row)
+        is_rated = int(sample.score is not None)
+        language_number = _number(self.languages, language)
+        self._rows.append(
+            (0, sample.line, start, checksum, task, is_rated, source, language_number)
+        )
         rest = iter(images)
         for side, items in zip(
             SIDES, ((sample.query,), sample.positives, sample.negatives), strict=True

@@ -112,7 +112,7 @@ def scan(
     *,
     image_base_dir: Path | str | None = None,
     deep: bool = False,
-    task: str | None = None,
+    tasks: Sequence[str] = (),
     workers: int | None = None,
 ) -> Scan:
     """Check every line of some JSONL files, and every image they name.
@@ -122,17 +122,17 @@ def scan(
         image_base_dir: The folder image paths start from and may not leave; by default the folder
             of the file that names them.
         deep: Decode every image; without it, only headers are read.
-        task: The adapter to be trained: rows of others, or with a score, are problems, too.
+        tasks: The adapters to be trained: rows of others are problems, too.
         workers: Other processes to use, 0 for none; by default as many as are worth their start.
 
     Raises:
         DataError: If a file is none or cannot be read.
     """
-    if task is not None and task not in TASKS:
-        raise ValueError(f"task: is unknown; got {task!r}; choose one of {', '.join(TASKS)}")
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise ValueError(f"tasks: unknown; got {unknown}; choose of {', '.join(TASKS)}")
     paths = tuple(Path(file) for file in files)
     roots = tuple(image_root(path, image_base_dir) for path in paths)
-    rules = Rules(is_deep=deep, task=task)
+    rules = Rules(is_deep=deep, tasks=tuple(tasks))
     chunks = [split_file(path) for path in readable(paths)]
     jobs = [
         (number, Job(str(path.absolute()), str(root), chunk))

@@ -7,6 +7,7 @@ transformers 5's names.
 """
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,9 +111,18 @@ def replace_adapter(model: nn.Module, task: str, settings: AdapterSettings) -> N
         parameter.data = parameter.data.float()
 
 
-def activate_adapter(model: nn.Module, task: str, *, trainable: bool) -> None:
-    """Route every layer through `task`'s adapter; only that one may take gradients."""
-    set_adapter(model, task, inference_mode=not trainable)
+def activate_adapter(model: nn.Module, task: str) -> None:
+    """Route every layer through `task`'s adapter; none takes gradients."""
+    set_adapter(model, task, inference_mode=True)
+
+
+def share_adapter(model: nn.Module, tasks: Sequence[str]) -> None:
+    """Let all tasks have the first one's adapter: the same tensors under every name."""
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            for factors in (module.lora_A, module.lora_B):
+                for task in tasks[1:]:
+                    factors[task] = factors[tasks[0]]
 
 
 def set_dropout(model: nn.Module, task: str, dropout: float) -> None:
@@ -128,7 +138,7 @@ def adapter_parameters(model: nn.Module, task: str) -> dict[str, nn.Parameter]:
     marks = (f".lora_A.{task}.weight", f".lora_B.{task}.weight")
     return {
         f"{OFFICIAL_PREFIX}{name}": parameter
-        for name, parameter in model.named_parameters()
+        for name, parameter in model.named_parameters(remove_duplicate=False)
         if name.endswith(marks)
     }
 

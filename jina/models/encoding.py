@@ -32,6 +32,7 @@ class Encoder:
     """The `encode_*` methods of the model; the model supplies the engine they run on."""
 
     processor: JinaEmbeddingsV4Processor
+    _active_task: str | None
 
     def encode_text(
         self,
@@ -213,7 +214,7 @@ class Encoder:
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Embed in here: no gradients, no dropout, no autocast; afterwards all is as it was."""
-        was_training = self.training
+        was_training, was_active = self.training, self._active_task
         self.eval()
         try:
             # the model's own types decide, whatever the caller's autocast
@@ -221,8 +222,8 @@ class Encoder:
                 yield
         finally:
             self.train(was_training)
-            if self.trained_task is not None:
-                self.activate(self.trained_task)  # the one that takes gradients
+            if was_active is not None:
+                self.activate(was_active)
 
 
 def _as_asked(vectors: list[Tensor], is_one: bool, *, as_numpy: bool, size: int | None) -> Any:

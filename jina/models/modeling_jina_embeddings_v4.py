@@ -12,6 +12,7 @@ Shapes: N sequences, L longest of them, T tokens of the batch, H hidden size, D 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,13 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VLVisionRotaryEmbedding,
 )
 
+from jina.models.adapter_training import AdapterTraining
 from jina.models.adapters import (
     OFFICIAL_PREFIX,
     AdapterSettings,
-    activate_adapter,
     adapter_parameters,
     add_adapter,
-    replace_adapter,
     round_to,
-    set_dropout,
 )
 from jina.models.checkpoint import (
     Checkpoint,
@@ -49,22 +48,24 @@ from jina.models.configuration_jina_embeddings_v4 import (
     read_config,
 )
 from jina.models.encoding import Encoder
-from jina.models.packing import PackedBatch, attention_arguments, pack
+from jina.models.packing import PackedBatch, attention_arguments, image_groups, pack
 from jina.models.padding import JinaEmbeddingsV4ModelOutput, repad, unpad
 from jina.models.placement import as_device, as_dtype, set_attention
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 
+VISION_TOKENS = 8192  # of one pass through the vision tower
+
 __all__ = ["JinaEmbeddingsV4Model", "JinaEmbeddingsV4ModelOutput", "JinaEmbeddingsV4Processor"]
 
 
-class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
+class JinaEmbeddingsV4Model(AdapterTraining, Encoder, Qwen2_5_VLPreTrainedModel):
     """Jina Embeddings V4 with its adapters, for training and inference.
 
     Attributes:
         processor: tokenizer and image settings of the checkpoint.
         checkpoint: the folder the weights came from, whose files a save carries over.
         adapter_settings: rank, alpha and dropout of each task's adapter.
-        trained_task: the adapter that takes gradients, `None` for inference.
+        trained_tasks: the adapters that take gradients; none for inference.
     """
 
     config_class = JinaEmbeddingsV4Config
@@ -78,7 +79,7 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         self.processor: JinaEmbeddingsV4Processor | None = None
         self.checkpoint: Checkpoint | None = None
         self.adapter_settings: dict[str, AdapterSettings] = {}
-        self.trained_task: str | None = None
+        self.trained_tasks: tuple[str, ...] = ()
         self._task: str | None = None
         self._active_task: str | None = None
 
@@ -175,7 +176,7 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
     def save_pretrained(
         self, path: str | Path, *, adapter_dtype: torch.dtype | None = None, **_: Any
     ) -> None:
-        """Write a complete folder in the official layout; only the trained task's tensors differ.
+        """Write a complete folder in the official layout; only trained tasks' tensors differ.
 
         The adapter in memory is rounded to what the file can hold, so that the model at hand is the
         model that was saved.
@@ -193,7 +194,8 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
             )
         dtype = adapter_dtype or self.checkpoint.adapter_dtype
         trained = self.trained_parameters()
-        settings = self.adapter_settings[self.trained_task or self.config.task_names[0]]
+        task = (*self.trained_tasks, *self.config.task_names)[0]
+        settings = self.adapter_settings[task]
         factor = settings.scaling / self.checkpoint.adapter_settings.scaling
         round_to(trained, dtype, factor=factor)
         save_checkpoint(self.checkpoint, Path(path), trained, settings, dtype=dtype)
@@ -201,90 +203,6 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
     def base_tensor_names(self) -> list[str]:
         """Return the official names of the base weights."""
         return [official_name(n) for n, _ in self.named_parameters() if ".lora_" not in n]
-
-    # ---- adapters --------------------------------------------------------------------------
-
-    @property
-    def task(self) -> str | None:
-        """Task used by `encode_*` when the call names none."""
-        return self._task
-
-    @task.setter
-    def task(self, task: str) -> None:
-        self._task = self._known_task(task)
-
-    def train_adapter(
-        self,
-        task: str,
-        *,
-        fresh: bool = False,
-        rank: int | None = None,
-        alpha: float | None = None,
-        dropout: float | None = None,
-    ) -> None:
-        """Make one adapter trainable; everything else stays frozen.
-
-        Args:
-            task: the adapter.
-            fresh: start from a new adapter instead of the checkpoint's.
-            rank: rank of a fresh adapter; the checkpoint's if `None`.
-            alpha: alpha of a fresh adapter; the checkpoint's scaling if `None`.
-            dropout: the checkpoint's if `None`.
-
-        Raises:
-            ValueError: an unknown task, a value out of range, or a shape for an adapter not fresh.
-        """
-        settings = self.adapter_settings[self._known_task(task)]
-        if self.trained_task not in (None, task):
-            raise ValueError(
-                f"task: this model trains {self.trained_task} already; got {task}; "
-                "save it and load it again, a save holds one trained adapter"
-            )
-        if not fresh and (rank is not None or alpha is not None):
-            raise ValueError(
-                f"rank, alpha: only a fresh adapter can be given a shape; got {rank}, {alpha}; "
-                "pass fresh=True or leave them out"
-            )
-        rank = settings.rank if rank is None else rank
-        settings = AdapterSettings(
-            rank=rank,
-            alpha=settings.scaling * rank if alpha is None else alpha,
-            dropout=settings.dropout if dropout is None else dropout,
-        )
-        if fresh:
-            replace_adapter(self, task, settings)
-            self.train(self.training)
-        set_dropout(self, task, settings.dropout)
-        self.adapter_settings[task] = settings
-        self.trained_task, self._active_task = task, None
-        self.activate(task)
-
-    def train(self, mode: bool = True) -> "JinaEmbeddingsV4Model":
-        """Switch dropout and checkpointing of the decoder; the frozen vision tower has no use."""
-        super().train(mode)
-        self.model.visual.eval()
-        return self
-
-    def trained_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the trained adapter's parameters under official names; empty for inference."""
-        return adapter_parameters(self, self.trained_task) if self.trained_task else {}
-
-    def activate(self, task: str) -> None:
-        """Route the model through `task`'s adapter.
-
-        Not between a forward and its backward pass: recomputation would take the other adapter.
-        """
-        if task != self._active_task:
-            activate_adapter(self, task, trainable=task == self.trained_task)
-            self._active_task = task
-
-    def _known_task(self, task: str | None) -> str:
-        if task not in self.config.task_names:
-            raise ValueError(
-                f"task: unknown or not set; got {task!r}; pass task= or set model.task to one of "
-                f"{', '.join(self.config.task_names)}"
-            )
-        return task
 
     # ---- the engine ------------------------------------------------------------------------
 
@@ -296,16 +214,16 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         """
         self.activate(task)
         inputs = self.model.language_model.embed_tokens(batch.input_ids)
-        if batch.pixel_values is not None:
-            features = self.vision_features(batch.pixel_values, batch.image_grid_thw)
-            is_image = batch.input_ids == self.config.image_token_id
-            if int(is_image.sum()) != len(features):
+        features = self.with_vision_features(batch).vision_features
+        if features is not None:
+            if sum(batch.vision_tokens) != len(features):
                 raise ValueError(
                     "input_ids: image tokens don't match the images; "
-                    f"got {int(is_image.sum())} tokens for {len(features)} vision features; "
+                    f"got {sum(batch.vision_tokens)} tokens for {len(features)} vision features; "
                     "build items with the processor"
                 )
-            inputs = inputs.masked_scatter(is_image.unsqueeze(-1), features.to(inputs.dtype))
+            is_image = (batch.input_ids == self.config.image_token_id).unsqueeze(-1)
+            inputs = inputs.masked_scatter(is_image, features.to(inputs.dtype))
         return self.model.language_model(
             inputs_embeds=inputs.unsqueeze(0),
             position_ids=batch.position_ids.unsqueeze(1),
@@ -315,15 +233,35 @@ class JinaEmbeddingsV4Model(Encoder, Qwen2_5_VLPreTrainedModel):
         ).last_hidden_state[0]
 
     @torch.no_grad()
-    def vision_features(self, pixel_values: Tensor, image_grid_thw: Tensor) -> Tensor:
-        """Run images through the frozen vision tower: (vision tokens, H).
+    def with_vision_features(
+        self, batch: PackedBatch, *, max_tokens: int = VISION_TOKENS
+    ) -> PackedBatch:
+        """Run a batch's images through the frozen vision tower, a few at a time.
 
         Args:
-            pixel_values: (P, 1176) patches.
-            image_grid_thw: (images, 3).
+            batch: with patches, or without any image.
+            max_tokens: vision tokens of one pass, but for a single larger image.
+
+        Returns:
+            The batch with `vision_features` (vision tokens, H) in the place of its patches.
         """
+        if batch.patches is None:
+            return batch
         visual = self.model.visual
-        return visual(pixel_values.to(visual.dtype), grid_thw=image_grid_thw).pooler_output
+        features = []
+        max_patches = max_tokens * visual.spatial_merge_unit
+        for first, grids in image_groups(batch.image_grid_thw.tolist(), max_patches):
+            size = sum(rows * columns for _, rows, columns in grids)
+            patches = batch.patches[first : first + size]
+            if patches.dtype == torch.uint8:
+                patches = self.processor.image_settings.pixel_values(patches)
+            found = visual(
+                patches.to(visual.dtype), grid_thw=torch.tensor(grids, device=patches.device)
+            )
+            features.append(found.pooler_output)
+        return replace(
+            batch, patches=None, image_grid_thw=None, vision_features=torch.cat(features)
+        )
 
     def single_vectors(self, hidden_states: Tensor, batch: PackedBatch) -> Tensor:
         """Average each sequence's pooled span: (T, H) to (N, H), float32, of length 1."""

@@ -9,7 +9,7 @@ Nothing is ever padded, so no mask, no padding side and no padded row can change
 Shapes: N sequences, L tokens of one sequence, T tokens of the batch, P patches, H hidden size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Any
@@ -30,15 +30,18 @@ class TokenSequence:
         input_ids: (L,) int64.
         position_ids: (3, L) int64, the temporal, row and column index of each token.
         pooled: half-open range of the tokens whose mean is the single vector.
-        pixel_values: (P, 1176) float32 patches of the item's image, if it has one.
+        patches: (P, 588) uint8 colours of the item's image, if it has one; or (P, 1176) float32 as
+            the official processor gives them.
         grid_thw: patches of that image in time, height and width.
+        vision_tokens: how many of the tokens stand for the image.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     pooled: tuple[int, int]
-    pixel_values: Tensor | None = None
+    patches: Tensor | None = None
     grid_thw: tuple[int, int, int] | None = None
+    vision_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -53,16 +56,20 @@ class PackedBatch:
         position_ids: (3, T) int64.
         lengths: tokens of each sequence; plain numbers, since they steer the work from the host.
         pooled: for each sequence the half-open range, counted from its own start, that is averaged.
-        pixel_values: (P, 1176) patches of all images in order, or `None` if there is no image.
+        vision_tokens: how many tokens of each sequence stand for its image.
+        patches: of all images in order, or `None` if there is no image.
         image_grid_thw: (images, 3) int64, or `None`.
+        vision_features: (V, H) what the vision tower made of the patches, in their place.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     lengths: list[int]
     pooled: list[tuple[int, int]]
-    pixel_values: Tensor | None = None
+    vision_tokens: list[int]
+    patches: Tensor | None = None
     image_grid_thw: Tensor | None = None
+    vision_features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -71,6 +78,24 @@ class PackedBatch:
         """Return the batch with its tensors on `device`."""
         tensors = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)
+
+    def part(self, start: int, stop: int) -> "PackedBatch":
+        """Return the sequences from `start` to before `stop`, their tensors as views.
+
+        Images must have been turned into features.
+        """
+        tokens = _span(self.lengths, start, stop)
+        features = self.vision_features
+        return PackedBatch(
+            input_ids=self.input_ids[tokens],
+            position_ids=self.position_ids[:, tokens],
+            lengths=self.lengths[start:stop],
+            pooled=self.pooled[start:stop],
+            vision_tokens=self.vision_tokens[start:stop],
+            vision_features=(
+                None if features is None else features[_span(self.vision_tokens, start, stop)]
+            ),
+        )
 
     def to_dict(self, prefix: str) -> dict[str, Any]:
         """Return the fields as a flat dictionary whose keys start with `prefix`."""
@@ -84,28 +109,51 @@ class PackedBatch:
 
 def pack(sequences: Sequence[TokenSequence]) -> PackedBatch:
     """Lay sequences end to end, in the order given."""
-    images = [s for s in sequences if s.pixel_values is not None]
+    images = [s for s in sequences if s.patches is not None]
     return PackedBatch(
         input_ids=torch.cat([s.input_ids for s in sequences]),
         position_ids=torch.cat([s.position_ids for s in sequences], dim=1),
         lengths=[len(s) for s in sequences],
         pooled=[s.pooled for s in sequences],
-        pixel_values=torch.cat([s.pixel_values for s in images]) if images else None,
+        vision_tokens=[s.vision_tokens for s in sequences],
+        patches=torch.cat([s.patches for s in images]) if images else None,
         image_grid_thw=torch.tensor([s.grid_thw for s in images]) if images else None,
     )
 
 
 def concatenate(batches: Sequence[PackedBatch]) -> PackedBatch:
     """Join packed batches into one, so that they share a single forward pass."""
-    images = [b for b in batches if b.pixel_values is not None]
+    images = [b for b in batches if b.patches is not None]
     return PackedBatch(
         input_ids=torch.cat([b.input_ids for b in batches]),
         position_ids=torch.cat([b.position_ids for b in batches], dim=1),
         lengths=[length for b in batches for length in b.lengths],
         pooled=[span for b in batches for span in b.pooled],
-        pixel_values=torch.cat([b.pixel_values for b in images]) if images else None,
+        vision_tokens=[count for b in batches for count in b.vision_tokens],
+        patches=torch.cat([b.patches for b in images]) if images else None,
         image_grid_thw=torch.cat([b.image_grid_thw for b in images]) if images else None,
     )
+
+
+def _span(lengths: Sequence[int], start: int, stop: int) -> slice:
+    """Return where the pieces from `start` to before `stop` lie, end to end."""
+    first = sum(lengths[:start])
+    return slice(first, first + sum(lengths[start:stop]))
+
+
+def image_groups(
+    grids: Sequence[tuple[int, int, int]], max_patches: int
+) -> Iterator[tuple[int, list[Any]]]:
+    """Group neighbouring images for the vision tower: the first patch and the grids of each."""
+    first, size, group = 0, 0, []
+    for grid in grids:
+        patches = grid[1] * grid[2]
+        if group and size + patches > max_patches:
+            yield first, group
+            first, size, group = first + size, 0, []
+        size += patches
+        group.append(grid)
+    yield first, group
 
 
 def rope_positions(

@@ -94,8 +94,9 @@ def _image_row(
         input_ids=ids,
         position_ids=rope_positions(len(ids), start, merged).to(ids.device),
         pooled=(start - 1, start + len(image_tokens) + 1),  # the two vision markers included
-        pixel_values=patches,
+        patches=patches,
         grid_thw=grid,
+        vision_tokens=len(image_tokens),
     )
 
 

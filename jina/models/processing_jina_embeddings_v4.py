@@ -1,7 +1,7 @@
 """From text and pixels to token sequences, exactly as the official processor does it.
 
     text  ─ "Query: " + text ─ tokenizer ──────────────────────────► TokenSequence
-    image ─ resize (uint8, antialiased bicubic) ─ normalise ─ patches ─► TokenSequence
+    image ─ resize (uint8, antialiased bicubic) ─ patches ──────────► TokenSequence
 
 Two things differ on purpose. Special tokens typed in a user's text are text: they can't pose as an
 image. And resizing needs no torchvision: torch's own uint8 interpolation gives the same bits.
@@ -134,34 +134,45 @@ class ImageSettings:
         width, height = self.resized(width, height)
         return width * height // (self.patch_size * self.merge_size) ** 2
 
+    def pixel_values(self, patches: Tensor) -> Tensor:
+        """Normalise the colours of patches, and repeat them for each frame of a still image.
+
+        Args:
+            patches: (P, 588) uint8.
+
+        Returns:
+            (P, 1176) float32, on the same device.
+        """
+        mean, std = (
+            torch.tensor(statistic, device=patches.device) * (1.0 / self.rescale_factor)
+            for statistic in (self.image_mean, self.image_std)
+        )
+        colours = patches.view(len(patches), 3, 1, -1).float()
+        colours = (colours - mean[:, None, None]) / std[:, None, None]
+        return colours.expand(-1, -1, self.temporal_patch_size, -1).reshape(len(patches), -1)
+
 
 def image_patches(
     image: Image.Image, settings: ImageSettings
 ) -> tuple[Tensor, tuple[int, int, int]]:
-    """Resize, normalise and cut an image into patches, in the order the vision tower expects.
+    """Resize an image and cut it into patches, in the order the vision tower expects.
 
     Args:
         image: upright RGB.
-        settings: sizes and statistics.
+        settings: sizes.
 
     Returns:
-        (P, 1176) float32 patches, each laid out as channel, frame, row, column, neighbours of one
-        token together; and the grid in time, height and width.
+        (P, 588) uint8 patches, each laid out as channel, row, column, neighbours of one token
+        together, an eighth of what `ImageSettings.pixel_values` makes of them in memory; and the
+        grid in time, height and width.
     """
     width, height = settings.resized(*image.size)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W) uint8
     pixels = interpolate(pixels, (height, width), mode="bicubic", antialias=True)[0]
-    mean, std = (
-        torch.tensor(statistic) * (1.0 / settings.rescale_factor)
-        for statistic in (settings.image_mean, settings.image_std)
-    )
-    pixels = (pixels.float() - mean[:, None, None]) / std[:, None, None]
-
-    patch, merge, frames = settings.patch_size, settings.merge_size, settings.temporal_patch_size
+    patch, merge = settings.patch_size, settings.merge_size
     rows, columns = height // patch, width // patch
     patches = pixels.view(3, rows // merge, merge, patch, columns // merge, merge, patch)
-    patches = patches.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)  # token grid, patches, 3, 1, p, p
-    patches = patches.expand(*patches.shape[:5], frames, patch, patch)
+    patches = patches.permute(1, 4, 2, 5, 0, 3, 6)  # token grid, patches of a token, 3, p, p
     return patches.reshape(rows * columns, -1), (1, rows, columns)
 
 
@@ -267,7 +278,7 @@ class JinaEmbeddingsV4Processor:
         Raises:
             ValueError: an image that leaves its text no room.
         """
-        pixel_values, grid = image_patches(image, self.image_settings)
+        patches, grid = image_patches(image, self.image_settings)
         merge = self.image_settings.merge_size
         merged = (grid[1] // merge, grid[2] // merge)
         start = len(self._before_image)
@@ -287,8 +298,9 @@ class JinaEmbeddingsV4Processor:
             input_ids=torch.tensor(ids),
             position_ids=rope_positions(len(ids), start, merged),
             pooled=(start - 1, pooled_end),
-            pixel_values=pixel_values,
+            patches=patches,
             grid_thw=grid,
+            vision_tokens=len(vision_tokens),
         )
 
     def process_texts(
@@ -326,7 +338,7 @@ class JinaEmbeddingsV4Processor:
         sequences = [self.image_sequence(load_image(image)) for image in images]
         batch = self._padded(sequences, 0)
         batch["pixel_values"] = torch.nn.utils.rnn.pad_sequence(
-            [s.pixel_values for s in sequences], batch_first=True
+            [self.image_settings.pixel_values(s.patches) for s in sequences], batch_first=True
         )
         batch["image_grid_thw"] = torch.tensor([s.grid_thw for s in sequences])
         return batch

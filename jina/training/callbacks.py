@@ -12,6 +12,9 @@ logger = logging.getLogger("smartembed")
 # Words of a log line, and how each figure is written.
 LOG_WORDS = {
     "contrastive_loss": "loss {:.4f}",
+    "single_loss": "single {:.4f}",
+    "multi_loss": "multi {:.4f}",
+    "kl_loss": "kl {:.4f}",
     "eval_loss": "loss {:.4f}",
     "grad_norm": "gradient {:.3g}",
     "learning_rate": "rate {:.2e}",

@@ -2,7 +2,7 @@
 
 A field's description is both its documentation and the advice in its error message. `training:` has
 the fields of `transformers.TrainingArguments`, with the defaults, limits and fixed values in the
-three tables below.
+tables below, and a few of ours.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from transformers.integrations import INTEGRATION_TO_CALLBACK
 from jina.training.yaml_loading import nearest_name, show_value
 
 TASKS = ("retrieval", "text-matching", "code")
+MIN_TEMPERATURE = 0.001  # below it float32 has too few digits for the scores
 IMAGE_PATCH = 28  # pixels: an image token is a square of 28 x 28, so sides are multiples of it
 
 
@@ -51,11 +52,15 @@ class ModelSection(Section):
 
 
 class LoraSection(Section):
-    """Which adapter is trained, and its shape."""
+    """Which adapters are trained, and their shape."""
 
-    task: Literal[TASKS] = Field("retrieval", description="the adapter that is trained")
-    init: Literal["continue", "new"] = Field(
-        "continue", description="train the checkpoint's adapter further, or start a new one"
+    tasks: Annotated[list[Literal[TASKS]], Field(min_length=1)] = Field(
+        ["retrieval"], description="the adapters that are trained, each on the rows of its task"
+    )
+    init: Literal["continue", "new", "shared"] = Field(
+        "continue",
+        description="train the checkpoint's adapters further, start new ones, or a single new one "
+        "for all tasks",
     )
     r: int | None = Field(
         None, ge=1, description="rank of a new adapter; null for the checkpoint's"
@@ -119,13 +124,29 @@ class DataSection(Section):
         return _as_paths(self.eval)
 
 
+class LossWeights(Section):
+    """What each part of the loss counts; 0 leaves it out."""
+
+    single: float = Field(1.0, ge=0, description="of ranking by single vectors")
+    multi: float = Field(1.0, ge=0, description="of ranking by late interaction")
+    kl: float = Field(1.0, ge=0, description="of the divergence between the two")
+
+
 class LossSection(Section):
     """The contrastive loss."""
 
     temperature: float = Field(
-        0.02, gt=0, description="lower looks harder at the nearest negatives"
+        0.02, ge=MIN_TEMPERATURE, description="lower looks harder at the nearest negatives"
     )
+    learn_temperature: bool = Field(False, description="true trains it with the adapter")
     symmetric: bool = Field(False, description="true also ranks the queries of each positive")
+    weights: LossWeights = Field(
+        LossWeights(), description="a group of single, multi and kl, each 0 or more"
+    )
+    matryoshka_dims: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None,
+        description="vector sizes trained beside the whole; null for the checkpoint's, [] for none",
+    )
 
 
 class EvaluationSection(Section):
@@ -149,6 +170,18 @@ OUR_TRAINING_DEFAULTS: dict[str, Any] = {
     "warmup_steps": 0.05,
     "logging_steps": 1.0,
     "save_total_limit": 2,
+}
+
+# What transformers doesn't have: gradient caching.
+OUR_TRAINING_FIELDS: dict[str, Any] = {
+    "tokens_per_micro_batch": (
+        Annotated[int, Field(ge=1)] | None,
+        Field(8192, description="tokens of a forward pass; null for the whole batch in one"),
+    ),
+    "tokens_with_graph": (
+        Annotated[int, Field(ge=1)] | None,
+        Field(None, description="tokens that run once; null for those of one micro-batch"),
+    ),
 }
 
 # What must stay as it is, and why.
@@ -233,13 +266,13 @@ def _training_fields() -> dict[str, Any]:
             default = FIXED_TRAINING_VALUES[name][0]
             hint = _fixed(*FIXED_TRAINING_VALUES[name])
         fields[name] = (hint, OUR_TRAINING_DEFAULTS.get(name, default))
-    return fields
+    return fields | OUR_TRAINING_FIELDS
 
 
 TrainingSection = create_model(
     "TrainingSection",
     __base__=Section,
-    __doc__="The fields of transformers.TrainingArguments, under their own names.",
+    __doc__="The fields of transformers.TrainingArguments, under their own names, and ours.",
     **_training_fields(),
 )
 
@@ -271,6 +304,9 @@ def explain_errors(
             near = nearest_name(detail["input"], choices)
             advice = f"did you mean {near}?" if near else f"use one of {', '.join(choices)}"
             return "unknown choice", advice
+    unknown = [str(detail["loc"][-1]) for detail in details if detail["type"] == "extra_forbidden"]
+    if unknown:
+        return f"unknown key {', '.join(unknown)}", field.description or ""
     messages = [PLAIN_WORDS.get(detail["type"], detail["msg"]) for detail in details]
     wrong = " or ".join(dict.fromkeys(messages)).replace("Input should", "must")
     return wrong, field.description or f"see {name} in the documentation of TrainingArguments"

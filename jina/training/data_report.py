@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jina.data.reporting.length_figures import Measures, tokens_per_row
+from jina.data.reporting.length_figures import Measures, texts_without_room, tokens_per_row
 from jina.data.reporting.validation_figures import Figures, validation_figures
 from jina.data.reporting.validation_report import render
 from jina.data.row_index import SIDES
@@ -84,14 +84,26 @@ def check_data(
         paths,
         image_base_dir=image_base_dir or settings.data.image_base_dir,
         deep=deep,
-        task=config.lora.task if config else None,
+        tasks=config.lora.tasks if config else (),
     )
     numbers = iter(range(len(paths)))
     figures = validation_figures(
         found, measures, {name: [next(numbers) for _ in group] for name, group in groups.items()}
     )
+    if config is not None:
+        _add_crowded(found, figures, measures)
     figures["step"] = _step(found, figures, measures, settings, size)
     return DataReport(figures, render(figures, [str(problem) for problem in found.problems]))
+
+
+def _add_crowded(found: Scan, figures: Figures, measures: Measures) -> None:
+    """Refuse rows whose images leave the text beside them no room under the run's limits."""
+    crowded = list(texts_without_room(found.files, found.index, measures))
+    rows = len({(problem.file, problem.line) for problem in crowded})
+    found.problems += crowded
+    figures["problems"] += [problem.as_dict() for problem in crowded]
+    figures["accepted"] -= rows
+    figures["refused"] += rows
 
 
 def _model(config: JinaTrainingConfig) -> tuple[ModelSize | None, Measures]:
@@ -99,7 +111,7 @@ def _model(config: JinaTrainingConfig) -> tuple[ModelSize | None, Measures]:
     path, changes = config.model.base_model_path, _image_changes(config)
     if path is None or not Path(path).is_dir():
         images = replace(OFFICIAL_IMAGES, **changes)
-        return None, _limits(config, images, origin="the official checkpoint's image sizes")
+        return None, measures_of(config, images, origin="the official checkpoint's image sizes")
     try:
         size = ModelSize.of(Checkpoint.open(path))
         processor = JinaEmbeddingsV4Processor.from_pretrained(path).with_image_settings(**changes)
@@ -110,8 +122,9 @@ def _model(config: JinaTrainingConfig) -> tuple[ModelSize | None, Measures]:
         """Return the tokens of a text behind its prompt."""
         return len(processor.text_sequence(text, prompt="Query"))
 
-    measures = _limits(config, processor.image_settings, origin=str(path))
-    return size, replace(measures, text_tokens=count)
+    measures = measures_of(config, processor.image_settings, origin=str(path))
+    prompt = processor.image_prompt_tokens
+    return size, replace(measures, text_tokens=count, image_prompt_tokens=prompt)
 
 
 def _image_changes(config: JinaTrainingConfig) -> dict[str, int]:
@@ -122,7 +135,7 @@ def _image_changes(config: JinaTrainingConfig) -> dict[str, int]:
     return {name: value for name, value in changes.items() if value is not None}
 
 
-def _limits(config: JinaTrainingConfig, images: ImageSettings, *, origin: str) -> Measures:
+def measures_of(config: JinaTrainingConfig, images: ImageSettings, *, origin: str) -> Measures:
     """Return the limits of a run, without a tokenizer."""
     most = images.max_pixels if images.square is None else images.square**2
     return Measures(
@@ -152,7 +165,7 @@ def _step(
         tokens=tokens_per_row(found, measures, tokens_per_byte=rate),
         items={side: len(getattr(found.index, side)) / rows for side in SIDES},
     )
-    assumptions = ["rows of average length, no gradient caching"]
+    assumptions = ["rows of average length"]
     if size is None:
         dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
         assumptions.append(f"the official model in {dtype}, 4 bytes of text a token")

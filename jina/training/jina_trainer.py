@@ -1,45 +1,48 @@
-"""The training step: one packed forward pass for queries and candidates, then the contrastive loss.
+"""The training step: vectors of the whole batch, one loss, gradients micro-batch by micro-batch.
 
-    batch ─ split by prefix ─ concatenate ─► PackedBatch ─ model ─► (N + C, H) ─ info_nce ─► scalar
+    batch ─ PackedBatch ─ embed ─► vectors ─ gather_batch ─► GlobalBatch ─ ContrastiveLoss ─► scalar
 
 Everything else, accumulation and schedules and logging to trackers, is transformers' own Trainer.
-Saved steps hold the trained adapter in float32; the finished model is a complete official folder.
+Saved steps hold the trained adapters in float32; the finished model is a complete official folder.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from accelerate.data_loader import prepare_data_loader
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.data.reporting.length_figures import estimated_tokens
 from jina.models.checkpoint import ADAPTER_WEIGHTS
-from jina.models.losses import Pairing, info_nce, pair_candidates
+from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
 from jina.training.callbacks import DivergedError, RunGuard, RunLog
-from jina.training.config_sections import DataSection, LossSection
+from jina.training.config_sections import DataSection, LossSection, TrainingSection
+from jina.training.distributed import copy_from_first, sum_gradients, sum_over_processes
+from jina.training.global_batch import SIDES, gather_batch
+from jina.training.gradient_cache import embed
+from jina.training.step_figures import StepFigures
+from jina.training.temperature import Temperature
 
-CANDIDATES = ("positive_", "negative_")
-
-
-class BatchError(ValueError):
-    """A batch that can't teach anything."""
+LOSS_STATE = "loss.safetensors"
 
 
 class JinaEmbeddingTrainer(Trainer):
     """transformers' Trainer with a contrastive step over packed batches.
 
     Args:
-        model: with one adapter made trainable by `train_adapter`.
+        model: with adapters made trainable by `train_adapters`.
         args: from `JinaTrainingConfig.training_arguments`.
-        loss: temperature and direction.
+        loss: what is computed.
         data: how rows are dealt into batches.
+        micro_batches: how many tokens are in memory with their graphs.
         others: as for `Trainer`, above all the data sets and the collator.
     """
 
@@ -50,22 +53,23 @@ class JinaEmbeddingTrainer(Trainer):
         *,
         loss: LossSection,
         data: DataSection,
+        micro_batches: TrainingSection,
         **others: Any,
     ) -> None:
         _ = args.device  # settles the number of GPUs,
         args._n_gpu = min(args.n_gpu, 1)  # else several would mean DataParallel, which splits dim 0
         super().__init__(model=model, args=args, **others)
+        # gradients of processes are summed in `training_step`, of micro-batches in between
+        model._is_accelerate_prepared = True  # so accelerate puts no DDP around it
         self.model_accepts_loss_kwargs = False  # the loss is divided by the accumulation steps
-        self.loss = loss
-        self.batch_sampler = ContrastiveBatchSampler.of_index(
-            self.train_dataset.index,
-            batch_size=args.train_batch_size,
-            seed=args.seed,
-            by_source=data.one_source_per_batch,
-            temperature=data.source_temperature,
+        self.data, self.micro_batches = data, micro_batches
+        self.loss = ContrastiveLoss(
+            Weights(**loss.weights.model_dump()), matryoshka_sizes(loss, model), loss.symmetric
         )
-        self._since_log: list[dict[str, float]] = []
-        self._last_log = 0.0
+        self.temperature = Temperature(loss.temperature, learned=loss.learn_temperature)
+        self.temperature.to(args.device)
+        self.batch_sampler = self._sampler(self.train_dataset, args.train_batch_size)
+        self._figures = StepFigures()
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
@@ -79,10 +83,20 @@ class JinaEmbeddingTrainer(Trainer):
     def get_eval_dataloader(self, eval_dataset: MultimodalDataset | None = None) -> DataLoader:
         """Load held-out rows in the same batches each time, dealt like the training rows."""
         dataset = eval_dataset or self.eval_dataset
-        sampler = ContrastiveBatchSampler.of_index(
-            dataset.index, batch_size=self.args.eval_batch_size, seed=self.args.seed
+        return self._loader(dataset, self._sampler(dataset, self.args.eval_batch_size))
+
+    def _sampler(self, dataset: MultimodalDataset, size: int) -> ContrastiveBatchSampler:
+        """Deal batches of all processes; a process loads its own rows of each."""
+        processor = self.data_collator.processor
+        return ContrastiveBatchSampler.of_index(
+            dataset.index,
+            batch_size=size * self.args.world_size,
+            seed=self.args.seed,
+            by_source=self.data.one_source_per_batch,
+            temperature=self.data.source_temperature,
+            share=(self.args.process_index, self.args.world_size),
+            costs=estimated_tokens(dataset.index, processor.image_settings.token_count),
         )
-        return self._loader(dataset, sampler)
 
     def _loader(
         self, dataset: MultimodalDataset, batch_sampler: ContrastiveBatchSampler
@@ -96,9 +110,19 @@ class JinaEmbeddingTrainer(Trainer):
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        return self.accelerator.prepare(loader)
+        # the sampler has divided the batches among processes already
+        return prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
 
     # ---- the step --------------------------------------------------------------------------
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Compute gradients as transformers does; those of all processes before an update."""
+        loss = super().training_step(*args, **kwargs)
+        if self.accelerator.sync_gradients:
+            sum_gradients([*self.model.parameters(), *self.temperature.parameters()])
+        return loss
 
     def compute_loss(
         self,
@@ -107,37 +131,47 @@ class JinaEmbeddingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Embed a contrastive batch and return its loss.
+        """Embed a contrastive batch and return this process's part of its loss.
 
         Raises:
             DivergedError: the loss isn't finite.
             BatchError: a query has nothing to be told apart from.
         """
-        pairing = pairing_of(inputs)
-        parts = [PackedBatch.from_dict(inputs, prefix) for prefix in ("query_", *_present(inputs))]
-        batch = concatenate(parts)
-        with self.accelerator.autocast():  # accelerate wraps `forward`, which isn't called here
-            vectors = model.single_vectors(model.hidden_states(batch, inputs["task"]), batch)
-        queries, candidates = vectors.split([len(parts[0]), len(vectors) - len(parts[0])])
-        loss = self._contrastive_loss(queries, candidates, pairing, inputs["positive_owners"])
-        if not torch.isfinite(loss):
+        sides = [side for side in SIDES if f"{side}input_ids" in inputs]
+        batch = concatenate([PackedBatch.from_dict(inputs, side) for side in sides])
+        own = embed(
+            self.model,
+            batch,
+            inputs["task"],
+            single=self.loss.weights.needs_single,
+            multi=self.loss.weights.needs_multi,
+            tokens_per_micro_batch=self.micro_batches.tokens_per_micro_batch,
+            tokens_with_graph=self.micro_batches.tokens_with_graph,
+            context=self.accelerator.autocast,  # accelerate wraps `forward`, which isn't called
+        )
+        whole = gather_batch(inputs, own)
+        whole.refuse_without_negatives(symmetric=self.loss.symmetric)
+        loss, parts = self.loss(
+            whole.queries,
+            whole.candidates,
+            whole.pairing,
+            temperature=self.temperature(),
+            ratings=whole.ratings,
+            rows=whole.rows,
+            positives=whole.positives,
+        )
+        names, values = zip(*parts.items(), strict=True)
+        totals = dict(zip(names, sum_over_processes(torch.stack(values)), strict=True))
+        if not torch.isfinite(totals["contrastive_loss"]):
             raise DivergedError(
-                f"step {self.state.global_step + 1}: the loss is not finite; got {loss.item()}; "
+                f"step {self.state.global_step + 1}: the loss is not finite; "
+                f"got {totals['contrastive_loss'].item()}; "
                 "lower training.learning_rate or raise loss.temperature"
             )
-        if model.training:
-            self._note(loss, queries, candidates, pairing, tokens=sum(batch.lengths))
-        return (loss, vectors) if return_outputs else loss
-
-    def _contrastive_loss(
-        self, queries: Tensor, candidates: Tensor, pairing: Pairing, owners: Tensor
-    ) -> Tensor:
-        temperature = self.loss.temperature
-        loss = info_nce(queries, candidates, pairing, temperature=temperature)
-        if not self.loss.symmetric:
-            return loss
-        positives, back = candidates[: len(owners)], pairing.reversed(len(owners))
-        return (loss + info_nce(positives, queries, back, temperature=temperature)) / 2
+        if self.model.training:
+            totals["temperature"] = self.temperature().detach()
+            self._figures.add(totals, whole, tokens=sum(batch.lengths))
+        return (loss, totals) if return_outputs else loss
 
     def prediction_step(
         self,
@@ -146,49 +180,41 @@ class JinaEmbeddingTrainer(Trainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
-        """Return the loss of an evaluation batch."""
+        """Return the loss of an evaluation batch, of all processes."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            return self.compute_loss(model, inputs).detach(), None, None
+            _, totals = self.compute_loss(model, inputs, return_outputs=True)
+        return totals["contrastive_loss"], None, None
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Create transformers' optimizer; a learned temperature is one more parameter of it."""
+        is_new = self.optimizer is None
+        super().create_optimizer(model)
+        learned = list(self.temperature.parameters())
+        if is_new and learned:
+            self.optimizer.add_param_group({"params": learned, "weight_decay": 0.0})
+            # transformers only clears the gradients of the model
+            self.optimizer.register_step_post_hook(lambda *_: self.temperature.zero_grad())
+        return self.optimizer
 
     # ---- what is logged --------------------------------------------------------------------
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as transformers does; speed is counted from here."""
-        self._last_log = time.perf_counter()
+        copy_from_first(self.model.trained_parameters().values())
+        self._figures.start()
         return super().train(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate as transformers does, without counting it against the training speed."""
-        started = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
-        self._last_log += time.perf_counter() - started
-        return metrics
-
-    def _note(
-        self, loss: Tensor, queries: Tensor, candidates: Tensor, pairing: Pairing, *, tokens: int
-    ) -> None:
-        similarities = (queries @ candidates.T).detach()
-        self._since_log.append(
-            {
-                "contrastive_loss": loss.item(),
-                "positive_similarity": similarities[pairing.is_positive].mean().item(),
-                "negative_similarity": similarities[pairing.is_negative].mean().item(),
-                "pairs": int(pairing.is_positive.sum()),
-                "tokens": tokens,
-            }
-        )
+        with self._figures.paused():
+            return super().evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own figures, averaged since the last log, to what transformers logs."""
-        if self._since_log and "loss" in logs:
-            steps, seconds = self._since_log, time.perf_counter() - self._last_log
-            for name in ("contrastive_loss", "positive_similarity", "negative_similarity"):
-                logs[name] = sum(step[name] for step in steps) / len(steps)
-            for name in ("pairs", "tokens"):
-                logs[f"{name}_per_second"] = sum(step[name] for step in steps) / seconds
-            del logs["loss"]  # the same figure, under transformers' name
-            self._since_log, self._last_log = [], time.perf_counter()
+        if "loss" in logs:
+            del logs["loss"]  # contrastive_loss is the same figure, of all processes
+            logs |= self._figures.take()
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -198,46 +224,35 @@ class JinaEmbeddingTrainer(Trainer):
     # ---- what is saved ---------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the finished model, or for a step's checkpoint only the adapter, in float32."""
+        """Write the finished model, or for a step's checkpoint only the adapters, in float32."""
         folder = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:
+            return
         if not _internal_call:
             self.model.save_pretrained(folder)
             return
-        file = folder / ADAPTER_WEIGHTS
-        file.parent.mkdir(parents=True, exist_ok=True)
-        parameters = self.model.trained_parameters()
-        tensors = {name: p.detach().cpu().contiguous() for name, p in parameters.items()}
-        save_file(tensors, file, {"format": "pt"})
+        for file, parameters in (
+            (folder / ADAPTER_WEIGHTS, self.model.trained_parameters()),
+            (folder / LOSS_STATE, dict(self.temperature.named_parameters())),
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            # copies, since a shared adapter is the same memory under several names
+            tensors = {name: p.detach().cpu().clone() for name, p in parameters.items()}
+            save_file(tensors, file, {"format": "pt"})
 
     def _load_from_checkpoint(
         self, resume_from_checkpoint: str, model: nn.Module | None = None
     ) -> None:
-        file = Path(resume_from_checkpoint, ADAPTER_WEIGHTS)
-        self.model.load_adapters(file, self.model.trained_task)
+        folder = Path(resume_from_checkpoint)
+        self.model.load_adapters(folder / ADAPTER_WEIGHTS, *self.model.trained_tasks)
+        self.temperature.load_state_dict(load_file(folder / LOSS_STATE))
 
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def pairing_of(batch: dict[str, Any]) -> Pairing:
-    """Sort out positives and negatives of a batch.
-
-    Raises:
-        BatchError: a query has no negative; its loss would be zero whatever the model does.
-    """
-    candidates = torch.cat([batch[f"{prefix}identities"] for prefix in _present(batch)])
-    pairing = pair_candidates(
-        batch["query_identities"], candidates, owners=batch["positive_owners"]
-    )
-    lonely = (~pairing.is_negative.any(dim=1)).nonzero().flatten().tolist()
-    if lonely:
-        raise BatchError(
-            f"batch: queries without any negative; got rows {lonely} whose every candidate has the "
-            "content of a positive; raise training.per_device_train_batch_size"
-        )
-    return pairing
-
-
-def _present(batch: dict[str, Any]) -> list[str]:
-    """Prefixes of the batch's candidates: it may have no hard negatives."""
-    return [prefix for prefix in CANDIDATES if f"{prefix}input_ids" in batch]
+def matryoshka_sizes(loss: LossSection, model: JinaEmbeddingsV4Model) -> tuple[int, ...]:
+    """Return the sizes of single vectors that are trained, in rising order, the whole last."""
+    whole = model.config.text_config.hidden_size
+    asked = model.config.matryoshka_dims if loss.matryoshka_dims is None else loss.matryoshka_dims
+    return tuple(sorted({size for size in asked if size < whole} | {whole}))

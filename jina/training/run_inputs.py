@@ -1,19 +1,20 @@
 """What a run reads, checked in one go before the model is loaded: base model, rows, images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from transformers import TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import is_flash_attn_2_available
 
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
-from jina.data.reporting.length_figures import vision_tokens
+from jina.data.reporting.length_figures import texts_without_room
 from jina.models.checkpoint import Checkpoint, CheckpointError
+from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+from jina.training.data_report import measures_of
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
 # Beside the output folder: what the check of the rows found, so that the next start need not.
@@ -52,14 +53,15 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
     with _collect(problems):
         base_model_path = Checkpoint.open(config.require_base_model_path()).path
         processor = _processor(config, base_model_path)
-    with _collect(problems):
-        train_set = _dataset(config, config.data.train_files)
-    with _collect(problems):
-        eval_set = _dataset(config, config.data.eval_files) if config.data.eval_files else None
     args = config.training_arguments(bf16=False)
-    for dataset in (train_set, eval_set):
-        if dataset is not None and processor is not None:
-            problems += _texts_without_room(dataset, processor, config.data.max_text_tokens)
+    with args.main_process_first(desc="check of the rows"):  # the others find its result
+        with _collect(problems):
+            train_set = _dataset(config, config.data.train_files)
+        with _collect(problems):
+            eval_set = _dataset(config, config.data.eval_files) if config.data.eval_files else None
+    if processor is not None:
+        problems += _crowded_items(config, processor, (train_set, eval_set))
+        problems += _vector_sizes(config, base_model_path)
     problems += _too_few_rows(args, train_set, eval_set)
     problems += _cannot_run(args, resume)
     attention = config.model.attn_implementation
@@ -94,22 +96,29 @@ def _processor(config: JinaTrainingConfig, base_model_path: Path) -> JinaEmbeddi
     )
 
 
-def _texts_without_room(
-    dataset: MultimodalDataset, processor: JinaEmbeddingsV4Processor, limit: int
+def _crowded_items(
+    config: JinaTrainingConfig,
+    processor: JinaEmbeddingsV4Processor,
+    datasets: Sequence[MultimodalDataset | None],
 ) -> Iterator[str]:
-    """Find items of image and text whose image alone fills the limit: it is never cut."""
-    index, room = dataset.index, limit - processor.image_prompt_tokens
-    for name in ("queries", "positives", "negatives"):
-        side = getattr(index, name)
-        tokens = vision_tokens(side.widths, side.heights, processor.image_settings.token_count)
-        has_both = (side.text_bytes > 0) & (side.widths > 0)
-        for item in np.flatnonzero(has_both & (tokens >= room)):
-            row = side.rows[item]
-            where = f"{dataset.files[index.files[row]]}:{index.lines[row]}"
-            yield (
-                f"{where}: an image leaves the text beside it no room; got {tokens[item]} vision "
-                f"tokens for data.max_text_tokens {limit}; raise that or lower data.max_pixels"
-            )
+    measures = replace(
+        measures_of(config, processor.image_settings, origin=""),
+        image_prompt_tokens=processor.image_prompt_tokens,
+    )
+    for dataset in datasets:
+        if dataset is not None:
+            yield from map(str, texts_without_room(dataset.files, dataset.index, measures))
+
+
+def _vector_sizes(config: JinaTrainingConfig, base_model_path: Path) -> Iterator[str]:
+    """Find Matryoshka sizes that no vector of the model has."""
+    whole = read_config(base_model_path).text_config.hidden_size
+    too_long = [size for size in config.loss.matryoshka_dims or [] if size > whole]
+    if too_long:
+        yield (
+            f"loss.matryoshka_dims: longer than the model's vectors, which have {whole} numbers; "
+            f"got {too_long}; leave them out"
+        )
 
 
 def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset:
@@ -120,8 +129,9 @@ def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset
         max_bad_fraction=data.max_bad_fraction,
         cache_folder=Path(config.training.output_dir).parent / CHECKS_FOLDER,
     )
-    base_dir, task = data.image_base_dir, config.lora.task
-    return MultimodalDataset(files, image_base_dir=base_dir, task=task, policy=policy)
+    return MultimodalDataset(
+        files, image_base_dir=data.image_base_dir, tasks=config.lora.tasks, policy=policy
+    )
 
 
 def _too_few_rows(
@@ -134,10 +144,12 @@ def _too_few_rows(
         ("train", train_set, "per_device_train_batch_size", args.train_batch_size),
         ("eval", eval_set, "per_device_eval_batch_size", args.eval_batch_size),
     ):
+        size *= args.world_size
+        processes = f" times {args.world_size} processes" if args.world_size > 1 else ""
         if dataset is not None and len(dataset) < size:
             yield (
-                f"data.{key}: fewer rows than training.{name}; got {len(dataset)} for {size}; "
-                f"lower {name}"
+                f"data.{key}: fewer rows than training.{name}{processes}; "
+                f"got {len(dataset)} for {size}; lower {name}"
             )
 
 
@@ -145,8 +157,3 @@ def _cannot_run(args: TrainingArguments, resume: bool) -> Iterator[str]:
     output_dir = Path(args.output_dir)
     if resume and not (output_dir.is_dir() and get_last_checkpoint(str(output_dir))):
         yield f"--resume: no checkpoint to go on from; got {output_dir}; leave --resume out"
-    if args.world_size > 1:
-        yield (
-            f"launch: this release trains in one process; got {args.world_size}; "
-            "use `python train.py`"
-        )

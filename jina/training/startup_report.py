@@ -8,7 +8,6 @@ import numpy as np
 
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.data.reporting.length_figures import vision_tokens
-from jina.models.adapters import adapter_parameters
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.jina_trainer import JinaEmbeddingTrainer
@@ -83,15 +82,15 @@ def token_counts(
 def describe_model(model: JinaEmbeddingsV4Model) -> Iterator[tuple[str, str]]:
     """Say how the model computes and what of it is trained."""
     attention = model.config.text_config._attn_implementation
-    settings = model.adapter_settings[model.trained_task]
+    settings = model.adapter_settings[model.trained_tasks[0]]
     yield "base", f"{str(model.dtype).removeprefix('torch.')} on {model.device}, {attention}"
     yield (
-        f"adapter {model.trained_task}",
+        f"adapter {', '.join(model.trained_tasks)}",
         f"rank {settings.rank}, alpha {settings.alpha:g}, dropout {settings.dropout:g}",
     )
-    trained = adapter_parameters(model, model.trained_task)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for part, mark in PARTS.items():
-        count = sum(p.numel() for name, p in trained.items() if mark in name and p.requires_grad)
+        count = sum(p.numel() for name, p in trained.items() if mark in name)
         yield f"trainable, {part}", f"{count:,}"
     total = sum(p.numel() for p in model.parameters())
     yield "frozen", f"{total - sum(p.numel() for p in trained.values()):,}"
@@ -100,7 +99,8 @@ def describe_model(model: JinaEmbeddingsV4Model) -> Iterator[tuple[str, str]]:
 def describe_batches(trainer: JinaEmbeddingTrainer) -> Iterator[tuple[str, str]]:
     """Say how many steps there are and what a query is told apart from."""
     args, batch_sampler = trainer.args, trainer.batch_sampler
-    size, accumulated = args.train_batch_size, args.gradient_accumulation_steps
+    accumulated, processes = args.gradient_accumulation_steps, args.world_size
+    size = args.train_batch_size * processes
     steps = args.max_steps
     if steps <= 0:
         steps = int(max(1, len(batch_sampler) // accumulated) * args.num_train_epochs)
@@ -108,8 +108,19 @@ def describe_batches(trainer: JinaEmbeddingTrainer) -> Iterator[tuple[str, str]]
     if batch_sampler.left_out:
         yield "rows of sources smaller than a batch, unused", f"{batch_sampler.left_out:,}"
     extra = " and the batch's hard negatives" if trainer.train_dataset.summary.has_negatives else ""
+    of_all = f", of all {processes} processes" if processes > 1 else ""
     apart = "; accumulated batches add none" if accumulated > 1 else ""
-    yield "in-batch negatives per query", f"{size - 1}{extra}{apart}"
+    yield "in-batch negatives per query", f"{size - 1}{extra}{of_all}{apart}"
+    yield (
+        "loss",
+        ", ".join(
+            f"{weight:g} x {part}"
+            for part, weight in trainer.loss.weights._asdict().items()
+            if weight
+        ),
+    )
+    if trainer.loss.weights.single:
+        yield "sizes of single vectors", ", ".join(map(str, trainer.loss.sizes))
 
 
 def _spread(counts: Iterable[int]) -> str:

@@ -58,19 +58,21 @@ def estimate_step(
     tokens: Mapping[str, float],
     items: Mapping[str, float],
 ) -> dict[str, object]:
-    """Estimate a step on rows of average length, without gradient caching.
+    """Estimate a step on rows of average length.
 
     memory = weights + adapters and optimizer + activations, where
 
     - weights: the frozen parameters in their type;
-    - adapters and optimizer: three adapters in float32, and for the trained one its gradient and
+    - adapters and optimizer: three adapters in float32, and for each trained one its gradient and
       Adam's two moments: 4 * 3 * P + 12 * P' bytes, P' being P at the rank of the run;
-    - activations: T tokens of a batch * layers * 160.9 KiB, measured in one decoder layer of true
+    - activations: T tokens with a graph * layers * 160.9 KiB, measured in one decoder layer of true
       size under bf16 autocast, in proportion to hidden + intermediate size; twice that in float32;
-      with gradient checkpointing 4 KiB, and the 160.9 KiB for one layer.
+      with gradient checkpointing 4 KiB, and the 160.9 KiB for one layer. T is what gradient caching
+      keeps of the batch: one micro-batch, or training.tokens_with_graph.
 
-    Left out: the frozen vision tower, which keeps nothing for a backward pass, what CUDA itself
-    takes, and fragmentation. It is meant to tell 20 GiB from 60, not 38 from 40.
+    Left out: the vectors of the whole batch, the frozen vision tower, which keeps nothing for a
+    backward pass, what CUDA itself takes, and fragmentation. It is meant to tell 20 GiB from 60,
+    not 38 from 40.
 
     Args:
         config: Of the run.
@@ -84,11 +86,14 @@ def estimate_step(
     dtype = named.get(config.model.dtype)
     weight_bytes = dtype.itemsize if dtype else size.base_bytes
     trained = size.adapter_parameters * (config.lora.r or size.rank) / size.rank
+    copies = 1 if config.lora.init == "shared" else len(config.lora.tasks)
+    training = config.training
+    limit = training.tokens_with_graph or training.tokens_per_micro_batch or batch_tokens
     kept_kib, one_layer_kib = _activation_kib(config, size, weight_bytes)
     memory = {
         "weights": size.base_parameters * weight_bytes,
-        "adapters and optimizer": 4 * 3 * size.adapter_parameters + 12 * trained,
-        "activations": batch_tokens * 1024 * (kept_kib * size.layers + one_layer_kib),
+        "adapters and optimizer": 4 * 3 * size.adapter_parameters + 12 * trained * copies,
+        "activations": min(batch_tokens, limit) * 1024 * (kept_kib * size.layers + one_layer_kib),
     }
     return {
         "batch_size": batch_size,

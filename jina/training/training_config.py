@@ -18,6 +18,7 @@ from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from jina.training.config_sections import (
+    OUR_TRAINING_FIELDS,
     DataSection,
     EvaluationSection,
     LoraSection,
@@ -69,7 +70,7 @@ class JinaTrainingConfig(Section):
         Raises:
             ConfigError: transformers refuses the values, for instance bf16 without hardware for it.
         """
-        values = self.training.model_dump()
+        values = self.training.model_dump(exclude=set(OUR_TRAINING_FIELDS))
         if "bf16" not in self.training.model_fields_set:
             values["bf16"] = bf16
         if self.evaluation.every_steps is not None:
@@ -198,6 +199,8 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
     """Find settings that don't go together."""
     config = _build(settings)
     yield from _lora_conflicts(config.lora)
+    yield from _loss_conflicts(config.loss)
+    yield from _micro_batch_conflicts(config.training)
     yield from _source_conflicts(config.data)
     yield from _image_conflicts(config.data)
     yield from _evaluation_conflicts(config, settings)
@@ -208,10 +211,33 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
 def _lora_conflicts(lora: LoraSection) -> Iterator[Finding]:
     for name in ("r", "alpha"):
         value = getattr(lora, name)
-        if value is not None and lora.init != "new":
+        if value is not None and lora.init == "continue":
             wrong = "only a new adapter can be given a shape, and lora.init is continue"
             advice = f"set lora.init: new or lora.{name}: null"
             yield Finding((f"lora.{name}", "lora.init"), wrong, show_value(value), advice)
+
+
+def _loss_conflicts(loss: LossSection) -> Iterator[Finding]:
+    weights = loss.weights
+    if not weights.single and not weights.multi:
+        wrong = "neither single nor multi vectors would be ranked"
+        got = show_value(weights.model_dump())
+        yield Finding(("loss.weights",), wrong, got, "give single or multi a weight above 0")
+    dims = loss.matryoshka_dims or []
+    if dims and not weights.single:
+        keys = ("loss.matryoshka_dims", "loss.weights")
+        wrong = "only single vectors have Matryoshka sizes, and loss.weights leaves them out"
+        yield Finding(keys, wrong, show_value(dims), "set it to null or weights.single above 0")
+    if len(set(dims)) < len(dims):
+        yield Finding(("loss.matryoshka_dims",), "a size twice", show_value(dims), "name each once")
+
+
+def _micro_batch_conflicts(training: Any) -> Iterator[Finding]:
+    micro, graph = training.tokens_per_micro_batch, training.tokens_with_graph
+    if graph is not None and (micro is None or graph < micro):
+        keys = ("training.tokens_with_graph", "training.tokens_per_micro_batch")
+        wrong = "less than training.tokens_per_micro_batch, whose graph is kept in any case"
+        yield Finding(keys, wrong, show_value(graph), "raise it, or set it to null")
 
 
 def _source_conflicts(data: DataSection) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ def read(file):
 class TestOutput:
     def test_training_takes_what_was_written(self, source):
         summary = run(source, split="train=0.75,eval=0.25")
-        sizes = [len(MultimodalDataset(file, task="retrieval")) for file in summary.files]
+        sizes = [len(MultimodalDataset(file, tasks=["retrieval"])) for file in summary.files]
         assert sizes == [6, 2]
 
     def test_existing_files_are_kept_unless_told_otherwise(self, source, tmp_path):

@@ -8,8 +8,8 @@ import torch
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.models.packing import PackedBatch
+from jina.models.pairing import pair_candidates
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
-from jina.training.jina_trainer import pairing_of
 
 WORDS = ["a red square", "ein Kreis", "пять", "図", "a dog", "sea", "tea"]
 
@@ -23,10 +23,10 @@ def processor(fixture_folder):
 def batch_of(processor, write_rows):
     """Return a function that makes rows into a batch, and the samples it was made of."""
 
-    def make(rows, task="retrieval"):
-        dataset = MultimodalDataset(write_rows(rows), task=task)
+    def make(rows):
+        dataset = MultimodalDataset(write_rows(rows))
         samples = [dataset[i] for i in range(len(dataset))]
-        return ContrastiveDataCollator(processor, task=task, max_text_tokens=64)(samples), samples
+        return ContrastiveDataCollator(processor, max_text_tokens=64)(iter(samples)), samples
 
     return make
 
@@ -75,8 +75,8 @@ def test_every_item_of_ragged_rows_comes_through_once_and_in_order(batch_of, pro
             for item in items
         ]
         assert unpacked(batch, prefix) == [s.input_ids.tolist() for s in expected]
-        pixels = [s.pixel_values for s in expected if s.pixel_values is not None]
-        found = batch[f"{prefix}pixel_values"]
+        pixels = [s.patches for s in expected if s.patches is not None]
+        found = batch[f"{prefix}patches"]
         assert torch.equal(found, torch.cat(pixels)) if pixels else found is None
 
 
@@ -85,7 +85,11 @@ def test_rows_of_one_content_never_score_as_negatives(batch_of, rows, seed):
     """Sixteen contents in up to eight rows repeat often; each repeat would be a false negative."""
     every_row_alone = [{"query": f"other {n}", "positive": f"thing {n}"} for n in range(2)]
     batch, samples = batch_of([*random_rows(seed, rows), *every_row_alone])
-    pairing = pairing_of(batch)
+    identities = [batch[f"{side}_identities"] for side in ("query", "positive", "negative")
+                  if f"{side}_identities" in batch]  # fmt: skip
+    pairing = pair_candidates(
+        identities[0], torch.cat(identities[1:]), owners=batch["positive_owners"]
+    ).tile(0, len(samples))
     candidates = [item for sample in samples for item in sample.positives]
     candidates += [item for sample in samples for item in sample.negatives]
     for row, sample in enumerate(samples):
@@ -110,7 +114,7 @@ def test_each_side_gets_the_prompt_that_inference_gives_it(
     batch_of, processor, task, query, positive
 ):
     rows = [{"query": word, "positive": word[::-1], "task": task} for word in ("abc", "def")]
-    batch, _ = batch_of(rows, task)
+    batch, _ = batch_of(rows)
     decode = processor.tokenizer.decode
     assert [decode(ids) for ids in unpacked(batch, "query_")] == [f"{query}: abc", f"{query}: def"]
     assert decode(unpacked(batch, "positive_")[0]) == f"{positive}: cba"
@@ -120,3 +124,19 @@ def test_a_batch_says_its_task_and_has_no_labels(batch_of, rows):
     batch, _ = batch_of(rows)
     assert batch["task"] == "retrieval"
     assert "labels" not in batch
+
+
+def test_scores_become_ratings_and_rows_without_one_have_none(batch_of, rows):
+    rated = [
+        {"query": word, "positive": word[::-1], "task": "text-matching", "score": score}
+        for word, score in (("abc", 0.5), ("def", 4))
+    ]
+    assert batch_of(rated)[0]["ratings"].tolist() == [0.5, 4]
+    assert "ratings" not in batch_of(rows)[0]
+
+
+@pytest.mark.parametrize("other", [{"task": "code"}, {"score": 1}], ids=str)
+def test_rows_that_are_learned_from_differently_are_not_mixed(batch_of, other):
+    pair = {"query": "a", "positive": "b", "task": "text-matching"}
+    with pytest.raises(ValueError, match="batch: rows of one task, all with a score or none"):
+        batch_of([pair, {**pair, **other}])

@@ -29,7 +29,7 @@ def rows() -> dict[str, list[dict[str, object]]]:
 class TestDemo:
     def test_both_splits_load_and_hold_the_whole_set(self) -> None:
         train, held_out = (
-            MultimodalDataset(DEMO / f"{split}.jsonl", task="retrieval") for split in SPLITS
+            MultimodalDataset(DEMO / f"{split}.jsonl", tasks=["retrieval"]) for split in SPLITS
         )
         assert (len(train), len(held_out)) == (679, 120)
         assert train.summary.distinct_images + held_out.summary.distinct_images == 509

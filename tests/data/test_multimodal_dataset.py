@@ -82,13 +82,13 @@ def contents(sample: LoadedSample) -> list[object]:
 
 def problems_of(*files: Path, **options: object) -> list[str]:
     with pytest.raises(DataError) as refusal:
-        MultimodalDataset(files, **{"task": "retrieval", **options})
+        MultimodalDataset(files, **{"tasks": ["retrieval"], **options})
     return refusal.value.problems
 
 
 class TestRows:
     def test_rows_come_in_the_order_of_the_file_with_their_pixels(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         assert len(dataset) == 6
         first = dataset[0]
         assert first.query.text is None
@@ -99,7 +99,7 @@ class TestRows:
         assert dataset[3].query.text == "a\u2028b"
 
     def test_several_positives_and_ragged_hard_negatives_arrive(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         counts = [(len(sample.positives), len(sample.negatives)) for sample in dataset]
         assert counts == [(1, 0), (1, 0), (3, 0), (1, 2), (1, 3), (1, 0)]
         both = dataset[4].negatives[1]
@@ -107,7 +107,7 @@ class TestRows:
         assert pixel_identity(both.image) == pixel_identity(picture(4))
 
     def test_a_sample_is_to_be_had_without_opening_images(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         for image in (rows.parent / "images").iterdir():
             image.unlink()
         assert dataset.sample(1).positives == (Item(image="images/1.png"),)
@@ -116,7 +116,7 @@ class TestRows:
     def test_several_files_are_read_one_after_the_other(self, rows: Path) -> None:
         other = write_rows(rows.parent / "other.jsonl", {"query": "a", "positive": "b"})
         third = write_rows(rows.parent / "third.jsonl", *[{"query": "c", "positive": "d"}] * 3)
-        dataset = MultimodalDataset([rows, str(other), third], task="retrieval")
+        dataset = MultimodalDataset([rows, str(other), third], tasks=["retrieval"])
         assert [dataset.sample(index).where for index in range(len(dataset))] == [
             *(f"{rows}:{line}" for line in range(1, 7)),
             f"{other}:1",
@@ -124,7 +124,7 @@ class TestRows:
         ]
 
     def test_indices_behave_like_those_of_a_list(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         assert contents(dataset[-1]) == contents(dataset[5])
         assert contents(dataset[np.int64(2)]) == contents(dataset[2])
         for index in (6, -7):
@@ -133,9 +133,11 @@ class TestRows:
         assert len(list(dataset)) == 6
 
     def test_windows_line_endings_change_nothing(self, rows: Path) -> None:
-        before = [contents(sample) for sample in MultimodalDataset(rows, task="retrieval")]
+        before = [contents(sample) for sample in MultimodalDataset(rows, tasks=["retrieval"])]
         rows.write_bytes(rows.read_bytes().replace(b"\n", b"\r\n").removesuffix(b"\r\n"))
-        assert [contents(sample) for sample in MultimodalDataset(rows, task="retrieval")] == before
+        assert [
+            contents(sample) for sample in MultimodalDataset(rows, tasks=["retrieval"])
+        ] == before
 
     def test_image_paths_start_at_the_folder_of_their_own_file(self, folder: Path) -> None:
         inner = folder / "inner"
@@ -145,7 +147,7 @@ class TestRows:
         ]
         (inner / "images").mkdir()
         picture(7).save(inner / "images" / "0.png")
-        dataset = MultimodalDataset(files, task="retrieval")
+        dataset = MultimodalDataset(files, tasks=["retrieval"])
         assert [pixel_identity(sample.query.image) for sample in dataset] == [
             pixel_identity(picture(0)),
             pixel_identity(picture(7)),
@@ -154,12 +156,12 @@ class TestRows:
     def test_image_base_dir_moves_the_start(self, folder: Path) -> None:
         row = {"query_image": "0.png", "positive": "a"}
         file = write_rows(folder / "elsewhere" / "a.jsonl", row)
-        dataset = MultimodalDataset(file, image_base_dir=folder / "images", task="retrieval")
+        dataset = MultimodalDataset(file, image_base_dir=folder / "images", tasks=["retrieval"])
         assert pixel_identity(dataset[0].query.image) == pixel_identity(picture(0))
         assert "does not exist" in problems_of(file)[0]
 
     def test_the_summary_counts_rows_images_shapes_and_sources(self, rows: Path) -> None:
-        summary = MultimodalDataset(rows, task="retrieval").summary
+        summary = MultimodalDataset(rows, tasks=["retrieval"]).summary
         assert summary.rows == 6
         # Six files, two of which show the same.
         assert summary.distinct_images == 5
@@ -187,7 +189,7 @@ class TestRows:
         monkeypatch.setattr(row_check, "load_image", counting)
         names = [f"images/{number % 5}.png" for number in range(50)]
         rows = [{"query_image": name, "positive": "a", "negative_image": name} for name in names]
-        MultimodalDataset(write_rows(folder / "a.jsonl", *rows), task="retrieval")
+        MultimodalDataset(write_rows(folder / "a.jsonl", *rows), tasks=["retrieval"])
         assert decoded == Counter({f"images/{number}.png": 1 for number in range(5)})
 
 
@@ -208,7 +210,7 @@ class TestIdentity:
             "other both": {"query": "caf\u00e9", "query_image": "images/1.png"},
         }
         file = write_rows(folder / "a.jsonl", *({**row, "positive": "p"} for row in items.values()))
-        dataset = MultimodalDataset(file, task="retrieval")
+        dataset = MultimodalDataset(file, tasks=["retrieval"])
         return dict(zip(items, (sample.query.identity for sample in dataset), strict=True))
 
     def test_equal_contents_share_an_identity(self, identities: dict[str, bytes]) -> None:
@@ -223,7 +225,7 @@ class TestIdentity:
 
     def test_a_text_has_the_same_identity_on_every_side(self, folder: Path) -> None:
         row = {"query": "a", "positive": ["b", "a"], "negative": ["a", "c"]}
-        sample = MultimodalDataset(write_rows(folder / "a.jsonl", row), task="retrieval")[0]
+        sample = MultimodalDataset(write_rows(folder / "a.jsonl", row), tasks=["retrieval"])[0]
         texts = [sample.query, *sample.positives, *sample.negatives]
         assert {item.identity for item in texts if item.text == "a"} == {sample.query.identity}
         assert len({item.identity for item in texts}) == 3
@@ -231,7 +233,7 @@ class TestIdentity:
     def test_composed_and_decomposed_texts_are_passed_on_as_written(self, folder: Path) -> None:
         text = unicodedata.normalize("NFD", "caf\u00e9")
         file = write_rows(folder / "a.jsonl", {"query": text, "positive": "p"})
-        assert MultimodalDataset(file, task="retrieval")[0].query.text == text
+        assert MultimodalDataset(file, tasks=["retrieval"])[0].query.text == text
 
 
 class TestOffenders:
@@ -265,8 +267,9 @@ class TestOffenders:
             "first.jsonl:3: query_image: images/none.png: does not exist; got /",
             "first.jsonl:3: positive_image[1]: images/cut.png: cannot be read as an image; got",
             "first.jsonl:4: line: is blank",
-            "first.jsonl:5: task: is not 'retrieval', the one adapter this run trains; got 'code'",
-            "first.jsonl:5: score: graded scores are not trained on yet; got 0.5; remove",
+            "first.jsonl:5: task: is not 'retrieval', which this run trains; got 'code'",
+            "first.jsonl:5: score: is only trained on for text-matching; got 0.5; remove",
+            "first.jsonl:5: score: rates one pair, and there are hard negatives; got 0.5; remove",
             "first.jsonl:5: negative_image: images/cut.png: cannot be read as an image",
             "second.jsonl: is empty; got no rows; add some",
             "third.jsonl:1: query_image: ../secret.png: lies outside the image folder; got /",
@@ -281,7 +284,7 @@ class TestOffenders:
     def test_fifty_problems_are_shown_and_the_rest_counted(self, folder: Path) -> None:
         file = write_rows(folder / "a.jsonl", *[{"query_image": "none.png", "positive": "b"}] * 61)
         with pytest.raises(DataError) as refusal:
-            MultimodalDataset(file, task="retrieval")
+            MultimodalDataset(file, tasks=["retrieval"])
         assert len(refusal.value.problems) == 61
         shown = str(refusal.value).split("\n")
         assert shown == [*refusal.value.problems[:50], "… and 11 more"]
@@ -295,13 +298,16 @@ class TestOffenders:
         )
         file = write_rows(folder / "a.jsonl", plain, code, {**plain, "task": "retrieval"})
         assert [problem.split(":")[1] for problem in problems_of(file)] == ["2"]
-        assert [problem.split(":")[1] for problem in problems_of(file, task="code")] == ["1", "3"]
+        assert [problem.split(":")[1] for problem in problems_of(file, tasks=["code"])] == [
+            "1",
+            "3",
+        ]
         only_code = write_rows(folder / "b.jsonl", code)
-        assert MultimodalDataset(only_code, task="code")[0].task == "code"
+        assert MultimodalDataset(only_code, tasks=["code"])[0].task == "code"
 
     def test_an_unknown_task_is_refused(self, rows: Path) -> None:
-        with pytest.raises(ValueError, match="task: is unknown; got 'classification'; choose one"):
-            MultimodalDataset(rows, task="classification")
+        with pytest.raises(ValueError, match="tasks: unknown; got ..classification..; choose of"):
+            MultimodalDataset(rows, tasks=["classification"])
 
     def test_what_is_no_file_is_refused(self, folder: Path, rows: Path) -> None:
         os.mkfifo(folder / "fifo.jsonl")
@@ -313,7 +319,7 @@ class TestOffenders:
 
 class TestLater:
     def test_an_image_that_turned_bad_is_named_with_its_row(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         (rows.parent / "images" / "4.png").write_bytes(b"\x89PNG\r\n\x1a\n")
         message = rf"{rows}:5: negative_image\[1\]: images/4.png: cannot be read as an image; got"
         with pytest.raises(ImageError, match=message):
@@ -333,7 +339,7 @@ class TestLater:
             from_worker.reraise()
 
     def test_a_row_that_was_changed_since_the_check_is_refused(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         rows.write_bytes(rows.read_bytes().replace(b'"c"', b'"d"'))
         with pytest.raises(DataError, match=f"{rows}:4: line: has changed since it was checked"):
             dataset[3]
@@ -341,7 +347,7 @@ class TestLater:
 
     def test_rows_added_during_a_run_change_nothing(self, rows: Path) -> None:
         rows.write_bytes(rows.read_bytes().rstrip(b"\n"))
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         before = [contents(sample) for sample in dataset]
         with rows.open("ab") as stream:
             stream.write(b'\n{"query": "new", "positive": "row"}\n')
@@ -353,7 +359,7 @@ class TestWorkers:
     def test_workers_return_what_the_main_process_returns(
         self, workers: int, method: str, rows: Path
     ) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         # A row read before the fork must not move the position of a row read after it.
         expected = [contents(sample) for sample in dataset]
         loader = DataLoader(
@@ -366,7 +372,7 @@ class TestWorkers:
         assert [contents(sample) for batch in loader for sample in batch] == expected
 
     def test_the_same_row_is_the_same_each_time_and_others_differ(self, rows: Path) -> None:
-        dataset = MultimodalDataset(rows, task="retrieval")
+        dataset = MultimodalDataset(rows, tasks=["retrieval"])
         copy = pickle.loads(pickle.dumps(dataset))  # noqa: S301
         found = [contents(dataset[index]) for index in (0, 5, 0, 3, 0)]
         assert found[0] == found[2] == found[4] == contents(copy[0])
@@ -376,6 +382,6 @@ class TestWorkers:
         def size(count: int) -> int:
             row = {"query": "a" * 1000, "positive": "b" * 1000}
             file = write_rows(folder / "a.jsonl", *[row] * count)
-            return len(pickle.dumps(MultimodalDataset(file, task="retrieval")))
+            return len(pickle.dumps(MultimodalDataset(file, tasks=["retrieval"])))
 
         assert size(2000) - size(1000) < 120_000

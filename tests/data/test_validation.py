@@ -93,14 +93,14 @@ def contents(found):
     return (columns, names, found.problems, found.lines, found.digests, stamps)
 
 
-def slow_reference(file, task):
+def slow_reference(file, tasks):
     """Return the accepted lines, their identities and all problems, checked one by one."""
     accepted, problems = [], []
     for sample in read_samples(file):
         if isinstance(sample, RecordError):
             problems += sample.problems
             continue
-        texts = [f"{f.field}: {f.what}; got {f.got}; {f.remedy}" for f in unusable(sample, task)]
+        texts = [f"{f.field}: {f.what}; got {f.got}; {f.remedy}" for f in unusable(sample, tasks)]
         identities = []
         for name, item in row_check.named_items(sample):
             pixels = b""
@@ -131,11 +131,11 @@ def listed(found):
 
 class TestFindings:
     @pytest.mark.parametrize("seed", range(8))
-    @pytest.mark.parametrize("task", [None, "retrieval", "code"])
-    def test_it_finds_what_a_slow_check_of_each_row_finds(self, folder, small_chunks, seed, task):
+    @pytest.mark.parametrize("tasks", [(), ("retrieval",), ("code", "retrieval")], ids=str)
+    def test_it_finds_what_a_slow_check_of_each_row_finds(self, folder, small_chunks, seed, tasks):
         file = random_file(folder, seed)
-        found = scan([file], deep=True, task=task, workers=0)
-        accepted, problems = slow_reference(file, task)
+        found = scan([file], deep=True, tasks=tasks, workers=0)
+        accepted, problems = slow_reference(file, tasks)
         assert listed(found) == accepted
         assert [str(problem) for problem in found.problems] == problems
         assert len(found.digests) == 1
@@ -188,8 +188,8 @@ class TestFindings:
             scan([])
 
     def test_an_unknown_task_is_refused(self, folder):
-        with pytest.raises(ValueError, match="task: is unknown; got 'classification'; choose one"):
-            scan([folder / "a.jsonl"], task="classification")
+        with pytest.raises(ValueError, match="tasks: unknown; got ..classification..; choose of"):
+            scan([folder / "a.jsonl"], tasks=["classification"])
 
     def test_the_image_folder_is_that_of_the_file_unless_another_is_given(self, folder):
         (folder / "inner").mkdir()
@@ -223,10 +223,10 @@ class TestProcesses:
     @pytest.mark.parametrize("deep", [False, True])
     def test_any_number_of_processes_finds_the_same(self, folder, small_chunks, deep):
         files = [random_file(folder, seed) for seed in (11, 12)]
-        alone = contents(scan(files, deep=deep, task="retrieval", workers=0))
+        alone = contents(scan(files, deep=deep, tasks=["retrieval"], workers=0))
         assert len(split_sizes(files)) > 10
         for count in (1, 2):
-            found = scan(files, deep=deep, task="retrieval", workers=count)
+            found = scan(files, deep=deep, tasks=["retrieval"], workers=count)
             assert contents(found) == alone
 
     def test_control_another_file_or_folder_gives_something_else(self, folder):

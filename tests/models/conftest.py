@@ -10,24 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jina.data.image_loading import load_image
 from jina.models.packing import pack
-
-
-@pytest.fixture(scope="session")
-def loaded_images(golden):
-    """The golden images as upright RGB."""
-    return [load_image(path) for path in golden.images]
-
-
-@pytest.fixture(scope="session")
-def sequences(golden, loaded_images, jina_model):
-    """The golden texts as queries, the golden images, and both in turns."""
-    processor = jina_model.processor
-    texts = [processor.text_sequence(text, prompt="Query") for text in golden.texts]
-    images = [processor.image_sequence(image) for image in loaded_images]
-    mixed = [item for pair in zip(texts, images, strict=False) for item in pair]
-    return SimpleNamespace(text=texts, image=images, mixed=mixed)
 
 
 @pytest.fixture(scope="session")
@@ -40,20 +23,6 @@ def embed():
         return model.single_vectors(states, batch), model.multi_vectors(states)
 
     return single_and_multi
-
-
-@pytest.fixture(scope="session")
-def relative_error():
-    """Return a function from two dictionaries of tensors to the worst relative error."""
-
-    def worst(found, expected):
-        assert found.keys() == expected.keys()
-        return max(
-            float((found[name] - tensor).norm() / tensor.norm())
-            for name, tensor in expected.items()
-        )
-
-    return worst
 
 
 @pytest.fixture

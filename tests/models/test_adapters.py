@@ -146,33 +146,33 @@ def test_a_new_adapter_is_drawn_as_the_official_one(replaced):
 
 def test_the_model_says_what_is_trained(fresh_model):
     model = fresh_model()
-    model.train_adapter("code", fresh=True, rank=8)
+    model.train_adapters("code", fresh=True, rank=8)
     assert model.adapter_settings["code"] == AdapterSettings(8, 8.0, 0.1)  # the scaling is kept
-    model.train_adapter("code", fresh=True, rank=2, alpha=6.0, dropout=0.0)
+    model.train_adapters("code", fresh=True, rank=2, alpha=6.0, dropout=0.0)
     assert model.adapter_settings["code"] == AdapterSettings(2, 6.0, 0.0)
     assert model.adapter_settings["retrieval"] == AdapterSettings(4, 4, 0.1)
-    assert model.trained_task == "code"
+    assert model.trained_tasks == ("code",)
     assert all(2 in parameter.shape for parameter in model.trained_parameters().values())
 
 
 @pytest.mark.parametrize("options", [{"rank": 8}, {"alpha": 8.0}])
 def test_rank_and_alpha_are_for_fresh_adapters(fresh_model, options):
     with pytest.raises(ValueError, match="fresh"):
-        fresh_model().train_adapter("retrieval", **options)
+        fresh_model().train_adapters("retrieval", **options)
 
 
 @pytest.mark.parametrize("options", [{"rank": -1}, {"rank": 0}, {"dropout": 1.5}], ids=str)
 def test_impossible_adapters_are_refused_before_anything_is_lost(fresh_model, jina_model, options):
     model = fresh_model()
     with pytest.raises(ValueError, match=next(iter(options))):
-        model.train_adapter("retrieval", fresh=True, **options)
+        model.train_adapters("retrieval", fresh=True, **options)
     expected = jina_model.encode_text("a cat", "retrieval")
     assert torch.equal(model.encode_text("a cat", "retrieval"), expected)
 
 
 def test_an_unknown_task_cannot_be_trained(fresh_model):
     with pytest.raises(ValueError, match="task: .*sts"):
-        fresh_model().train_adapter("sts")
+        fresh_model().train_adapters("sts")
 
 
 # ---- dropout -------------------------------------------------------------------------------
@@ -193,9 +193,9 @@ def test_dropout_is_set_for_one_task(fresh_model):
 @pytest.mark.parametrize("fresh", [False, True])
 def test_dropout_works_in_training_and_rests_in_evaluation(fresh_model, sequences, embed, fresh):
     model = fresh_model()
-    model.train_adapter("retrieval", dropout=0.5)
+    model.train_adapters("retrieval", dropout=0.5)
     if fresh:
-        model.train_adapter("retrieval", fresh=True, dropout=0.5)
+        model.train_adapters("retrieval", fresh=True, dropout=0.5)
         for name, parameter in model.trained_parameters().items():
             if ".lora_B." in name:
                 nn.init.normal_(parameter, std=0.1)

@@ -118,7 +118,7 @@ def train_step(fresh_model, golden, sequences, embed):
     def take(checkpointing=None, passages=None):
         rows, temperature = golden.train["rows"], golden.train["temperature"]
         model = fresh_model()
-        model.train_adapter(golden.train["task"], dropout=0.0)
+        model.train_adapters(golden.train["task"], dropout=0.0)
         model.train()
         if checkpointing:
             model.activation_checkpointing_enable(checkpointing)

@@ -319,7 +319,7 @@ def test_the_tests_themselves_cannot_reach_the_network(tmp_path, monkeypatch):
 @pytest.mark.parametrize("training", [False, True])
 def test_the_mode_is_restored_even_after_an_error(fresh_model, monkeypatch, training):
     model = fresh_model()
-    model.train_adapter("retrieval", dropout=0.5)
+    model.train_adapters("retrieval", dropout=0.5)
     model.train(training)
     modes = {name: module.training for name, module in model.named_modules()}
     assert {on for name, on in modes.items() if "visual" not in name} == {training}

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from jina.models.adapters import lora_layers
+from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 
 MODALITIES = ["text", "image", "mixed"]
 CHECKPOINTING = [None, {"use_reentrant": False}, {"use_reentrant": True}]
@@ -30,6 +31,7 @@ class StockModel(nn.Module):
         config._attn_implementation = "sdpa"  # the file pins flash attention
         settings = json.loads((folder / "adapters/adapter_config.json").read_text())
         self.image_token_id = config.image_token_id
+        self.processor = JinaEmbeddingsV4Processor.from_pretrained(folder)
         self.model = Qwen2_5_VLModel(config)
         self.multi_vector_projector = nn.Linear(64, 16)
         lora = LoraConfig(
@@ -57,11 +59,12 @@ class StockModel(nn.Module):
         """Return padded single vectors and token vectors, and the mask of the latter."""
         ids = pad_sequence([s.input_ids for s in sequences], batch_first=True)
         mask = pad_sequence([torch.ones(len(s)) for s in sequences], batch_first=True).long()
-        images = [s for s in sequences if s.pixel_values is not None]
+        images = [s for s in sequences if s.patches is not None]
         vision = {}
         if images:
+            pixels = [self.processor.image_settings.pixel_values(s.patches) for s in images]
             vision = {
-                "pixel_values": torch.cat([s.pixel_values for s in images]).double(),
+                "pixel_values": torch.cat(pixels).double(),
                 "image_grid_thw": torch.tensor([s.grid_thw for s in images]),
             }
             if with_image_positions:
@@ -111,7 +114,7 @@ def training_model(fresh_model):
 
     def build(*, dtype="float64", checkpointing=None, folder=None, dropout=0.0):
         model = fresh_model(**({"folder": folder} if folder else {}), dtype=dtype)
-        model.train_adapter("retrieval", dropout=dropout)
+        model.train_adapters("retrieval", dropout=dropout)
         if checkpointing:
             model.activation_checkpointing_enable(checkpointing)
             model.enable_input_require_grads()
@@ -215,7 +218,7 @@ def trainable(model):
 def test_only_the_trained_adapter_takes_gradients(fresh_model, sequences, embed, task):
     model = fresh_model()
     assert not trainable(model)
-    model.train_adapter(task, dropout=0.0)
+    model.train_adapters(task, dropout=0.0)
     expected = {name.removeprefix("base_model.model.") for name in model.trained_parameters()}
     assert trainable(model) == expected
     assert len(expected) == 44
@@ -228,7 +231,7 @@ def test_only_the_trained_adapter_takes_gradients(fresh_model, sequences, embed,
 def test_a_task_just_encoded_under_can_be_trained(fresh_model, sequences, embed, fresh):
     model = fresh_model()
     model.encode_text("a cat", "retrieval")
-    model.train_adapter("retrieval", fresh=fresh, dropout=0.0)
+    model.train_adapters("retrieval", fresh=fresh, dropout=0.0)
     assert len(trainable(model)) == 44
     loss_of(*embed(model, sequences.text)).backward()
     assert all(p.grad is not None for p in model.trained_parameters().values())
@@ -237,9 +240,9 @@ def test_a_task_just_encoded_under_can_be_trained(fresh_model, sequences, embed,
 def test_a_second_adapter_is_not_trained_in_the_same_model(fresh_model):
     """A save holds one trained adapter; the first one's training would be lost in silence."""
     model = fresh_model()
-    model.train_adapter("retrieval")
+    model.train_adapters("retrieval")
     with pytest.raises(ValueError, match="trains retrieval already; got code"):
-        model.train_adapter("code")
+        model.train_adapters("code")
     assert all(".retrieval." in name for name in trainable(model))
     assert len(trainable(model)) == 44
 

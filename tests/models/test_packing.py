@@ -117,24 +117,26 @@ def test_packing_lays_sequences_end_to_end():
         torch.tensor([1, 9, 2]),
         rope_positions(3, 1, (1, 1)),
         (0, 3),
-        torch.ones(4, 1176),
+        torch.ones(4, 588, dtype=torch.uint8),
         (1, 2, 2),
+        vision_tokens=1,
     )
     batch = pack([text, image, text])
     assert batch.input_ids.tolist() == [7, 8, 1, 9, 2, 7, 8]
     assert batch.position_ids.tolist() == [[0, 1, 0, 1, 2, 0, 1]] * 3
     assert (batch.lengths, batch.pooled) == ([2, 3, 2], [(0, 2), (0, 3), (0, 2)])
     assert batch.image_grid_thw.tolist() == [[1, 2, 2]]
-    assert torch.equal(batch.pixel_values, torch.ones(4, 1176))
+    assert torch.equal(batch.patches, torch.ones(4, 588))
+    assert batch.vision_tokens == [0, 1, 0]
     assert len(batch) == 3
-    assert pack([text]).pixel_values is None
+    assert pack([text]).patches is None
 
 
 def test_joined_batches_are_the_batch_of_all_their_sequences(sequences):
     parts = [sequences.text[:3], sequences.mixed, sequences.image[:2], sequences.text[3:]]
     whole = pack([item for part in parts for item in part])
     assert_same(concatenate([pack(part) for part in parts]), whole)
-    assert concatenate([pack(parts[0]), pack(parts[3])]).pixel_values is None
+    assert concatenate([pack(parts[0]), pack(parts[3])]).patches is None
     with pytest.raises(AssertionError):
         assert_same(concatenate([pack(part) for part in reversed(parts)]), whole)
 

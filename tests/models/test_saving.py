@@ -42,7 +42,7 @@ def files_of(folder):
 def trained(fresh_model, sequences, embed, tmp_path_factory):
     """A model after one step, and the folder it was saved to."""
     model = fresh_model()
-    model.train_adapter("retrieval", dropout=0.0)
+    model.train_adapters("retrieval", dropout=0.0)
     take_steps(model, sequences, embed)
     folder = tmp_path_factory.mktemp("trained") / "saved"
     model.save_pretrained(folder)
@@ -136,7 +136,7 @@ def test_the_trained_adapter_can_be_written_in_another_type(
     fixture_folder, fresh_model, sequences, embed, tmp_path, is_equal
 ):
     model = fresh_model()
-    model.train_adapter("code", dropout=0.0)
+    model.train_adapters("code", dropout=0.0)
     take_steps(model, sequences, embed, "code")
     exact = {name: p.detach().clone() for name, p in model.trained_parameters().items()}
     model.save_pretrained(tmp_path, adapter_dtype=torch.float32)
@@ -229,7 +229,7 @@ def test_saving_twice_leaves_what_saving_once_leaves(
     trained, fresh_model, sequences, embed, tmp_path, is_equal
 ):
     model = fresh_model()
-    model.train_adapter("retrieval", dropout=0.0)
+    model.train_adapters("retrieval", dropout=0.0)
     model.save_pretrained(tmp_path / "saved")
     untrained = load_file(tmp_path / "saved" / ADAPTERS)
     take_steps(model, sequences, embed)
@@ -267,7 +267,7 @@ def test_a_new_adapter_of_any_rank_comes_back_as_it_was(
 ):
     torch.manual_seed(0)
     model = fresh_model()
-    model.train_adapter("retrieval", fresh=True, rank=rank, alpha=alpha, dropout=0.0)
+    model.train_adapters("retrieval", fresh=True, rank=rank, alpha=alpha, dropout=0.0)
     take_steps(model, sequences, embed, count=2)  # after one all of B has the same size
     model.save_pretrained(tmp_path, adapter_dtype=dtype)
     loaded = fresh_model(tmp_path)
@@ -289,10 +289,10 @@ def test_a_saved_wide_adapter_can_be_trained_and_saved_again(
     fresh_model, sequences, embed, tmp_path, is_equal
 ):
     model = fresh_model()
-    model.train_adapter("retrieval", fresh=True, rank=8)
+    model.train_adapters("retrieval", fresh=True, rank=8)
     model.save_pretrained(tmp_path / "first")
     second = fresh_model(tmp_path / "first")
-    second.train_adapter("code", dropout=0.0)
+    second.train_adapters("code", dropout=0.0)
     take_steps(second, sequences, embed, "code")
     second.save_pretrained(tmp_path / "second")
     assert is_equal(fresh_model(tmp_path / "second").state_dict(), second.state_dict())

@@ -93,7 +93,7 @@ def test_it_loads_and_embeds(tiny, fresh_model, golden):
 
 def test_it_can_be_trained_and_saved(tiny, fresh_model, tmp_path):
     model = fresh_model(tiny)
-    model.train_adapter("retrieval")
+    model.train_adapters("retrieval")
     model.save_pretrained(tmp_path / "saved")
     assert bytes_of(tmp_path / "saved").keys() == bytes_of(tiny).keys()
 

@@ -199,9 +199,9 @@ class TestRefusals:
 
 def test_a_model_in_training_goes_on_training(fresh_model, items):
     model = fresh_model()
-    model.train_adapter("code")
+    model.train_adapters("code")
     model.train()
     embed(model, items[:2], task="retrieval")
     assert model.training
-    assert model.trained_task == "code"
+    assert model.trained_tasks == ("code",)
     assert model._active_task == "code"

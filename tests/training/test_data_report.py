@@ -131,15 +131,44 @@ def test_a_configuration_brings_its_files_its_task_and_its_tokenizer(validate, c
     assert "6 to 6, median 6" in said
 
 
-def test_another_task_or_a_score_is_a_problem_only_for_a_run(validate, config, rows, write_rows):
-    rows[0]["score"] = 1
+def test_another_task_is_a_problem_only_for_a_run(validate, config, rows, write_rows):
     rows[1]["task"] = "code"
     file = write_rows(rows, "mixed.jsonl")
     assert validate(file)[0] == 0
     code, said = validate(file, "--config", config())
     assert code == 2
-    assert "2 problems: 2 of 8 rows" in said
-    assert "graded scores are not trained on yet" in said
+    assert "task: is not 'retrieval', which this run trains" in said
+    assert validate(file, "--config", config(lora={"tasks": ["retrieval", "code"]}))[0] == 0
+
+
+def test_a_text_without_room_beside_its_image_is_a_problem_only_for_a_run(
+    validate, config, rows, write_rows
+):
+    rows[2]["query"] = "which colour?"
+    file = write_rows(rows, "crowded.jsonl")
+    assert validate(file)[0] == 0
+    code, said = validate(file, "--config", config(data={"max_text_tokens": 16}))
+    assert code == 2
+    assert f"{file}:3: query_image: leaves the text beside it no room; got 6 vision tokens" in said
+    assert "1 problem: 1 of 8 rows can't be used." in said
+    assert validate(file, "--config", config(data={"max_text_tokens": 64}))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "wrong"),
+    [
+        ({"task": "retrieval"}, "is only trained on for text-matching"),
+        ({"positive": ["a", "b"]}, "rates one pair, and there are several positives"),
+        ({"negative": ["a"]}, "rates one pair, and there are hard negatives"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_score_rates_one_pair_of_texts_to_match(validate, write_rows, changes, wrong):
+    row = {"query": "a", "positive": "b", "task": "text-matching", "score": 1}
+    assert validate(write_rows([row], "right.jsonl"))[0] == 0
+    code, said = validate(write_rows([{**row, **changes}], "wrong.jsonl"))
+    assert code == 2
+    assert f"score: {wrong}; got 1" in said
 
 
 def test_given_files_are_checked_instead_of_the_configured_ones(config, rows, write_rows):

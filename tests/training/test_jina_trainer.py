@@ -8,12 +8,16 @@ from safetensors.torch import load_file
 
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models.contrastive_loss import ContrastiveLoss
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.callbacks import DivergedError
-from jina.training.config_sections import DataSection, LossSection, TrainingSection
-from jina.training.jina_trainer import BatchError, JinaEmbeddingTrainer
+from jina.training.config_sections import DataSection, LossSection, LossWeights, TrainingSection
+from jina.training.global_batch import BatchError
+from jina.training.jina_trainer import JinaEmbeddingTrainer
+from jina.training.step_figures import StepFigures, signs_of_collapse
 from jina.training.training_config import JinaTrainingConfig
 
+SINGLE_ONLY = LossWeights(multi=0.0, kl=0.0)
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
 
 
@@ -29,6 +33,8 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
         dtype="auto",
         bf16=False,
         one_source_per_batch=False,
+        tasks=("retrieval",),
+        shared=False,
         **training,
     ):
         values = {"per_device_train_batch_size": 4, "learning_rate": 1e-3, "max_steps": 2}
@@ -36,9 +42,9 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
             **{**QUIET, "output_dir": str(tmp_path / "out"), **values, **training}
         )
         model = JinaEmbeddingsV4Model.from_pretrained(tiny_folder, dtype=dtype, device="cpu")
-        model.train_adapter("retrieval", dropout=dropout)
+        model.train_adapters(*tasks, shared=shared, dropout=dropout)
         file = write_rows(given or rows, name=f"rows_{bool(given)}.jsonl")
-        dataset = MultimodalDataset(file, task="retrieval")
+        dataset = MultimodalDataset(file, tasks=tasks)
         return JinaEmbeddingTrainer(
             model,
             JinaTrainingConfig(training=section).training_arguments(bf16=bf16),
@@ -46,9 +52,8 @@ def make_trainer(tiny_folder, tmp_path, rows, write_rows):
             data=DataSection(train=str(file), one_source_per_batch=one_source_per_batch),
             train_dataset=dataset,
             eval_dataset=dataset,
-            data_collator=ContrastiveDataCollator(
-                model.processor, task="retrieval", max_text_tokens=64
-            ),
+            micro_batches=section,
+            data_collator=ContrastiveDataCollator(model.processor, max_text_tokens=64),
         )
 
     return make
@@ -69,20 +74,26 @@ def first_batch(trainer):
 # --- the step ------------------------------------------------------------------------------------
 
 
-def test_two_steps_move_every_decoder_tensor_of_the_trained_adapter_and_nothing_else(make_trainer):
-    trainer = make_trainer()
+@pytest.mark.parametrize("multi", [0.0, 1.0])
+def test_two_steps_move_what_the_loss_reaches_of_the_trained_adapter_and_nothing_else(
+    make_trainer, multi
+):
+    trainer = make_trainer(loss=LossSection(weights=LossWeights(multi=multi, kl=0.0)))
     before = parameters_of(trainer)
     trainer.train()
     moved = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
     trained = {n for n in before if ".retrieval." in n}
     projector = {n for n in trained if "projector" in n}  # the single-vector loss doesn't reach it
     assert projector
-    assert moved == trained - projector
+    assert moved == (trained if multi else trained - projector)
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_the_loss_is_the_one_computed_by_hand_from_inference_embeddings(make_trainer, symmetric):
-    trainer = make_trainer(loss=LossSection(temperature=0.1, symmetric=symmetric))
+    loss = LossSection(
+        temperature=0.1, symmetric=symmetric, weights=SINGLE_ONLY, matryoshka_dims=[]
+    )
+    trainer = make_trainer(loss=loss)
     samples = [trainer.train_dataset[i] for i in range(4)]
     loss = trainer.compute_loss(trainer.model, trainer.data_collator(samples))
     queries = trainer.model.get_single_vector_embeddings(images=[s.query.image for s in samples])
@@ -200,6 +211,139 @@ def test_batches_of_one_source_hold_no_other(make_trainer, rows):
     assert sorted(map(sorted, found)) == [["cold"], ["warm"]]
 
 
+# --- tasks and losses ----------------------------------------------------------------------------
+
+
+def moved_tasks(trainer, before):
+    names = {n for n, p in trainer.model.named_parameters() if not torch.equal(p, before[n])}
+    return {task for task in trainer.model.config.task_names for n in names if f".{task}." in n}
+
+
+def rows_of_two_tasks(rows):
+    return [{**row, "task": task} for task in ("retrieval", "code") for row in rows]
+
+
+def test_several_adapters_are_trained_each_on_the_rows_of_its_task(make_trainer, rows):
+    trainer = make_trainer(given=rows_of_two_tasks(rows), tasks=("retrieval", "code"), max_steps=4)
+    before = parameters_of(trainer)
+    batches = [batch["task"] for batch in trainer.get_train_dataloader()]
+    assert sorted(batches) == ["code", "code", "retrieval", "retrieval"]
+    trainer.train()
+    assert moved_tasks(trainer, before) == {"retrieval", "code"}
+    only_code = make_trainer(given=[{**row, "task": "code"} for row in rows], tasks=("code",))
+    before = parameters_of(only_code)
+    only_code.train()
+    assert moved_tasks(only_code, before) == {"code"}
+
+
+def test_an_adapter_rests_while_another_task_has_its_turn(make_trainer, rows):
+    """Without a gradient, Adam's momentum moves nothing, and weight decay shrinks nothing."""
+    trainer = make_trainer(
+        given=rows_of_two_tasks(rows),
+        tasks=("retrieval", "code"),
+        max_steps=1,
+        weight_decay=0.1,
+    )
+    before = parameters_of(trainer)
+    first = next(iter(trainer.get_train_dataloader()))["task"]
+    trainer.train()
+    assert moved_tasks(trainer, before) == {first}
+
+
+def test_a_shared_adapter_learns_from_every_task_and_is_saved_as_all_three(
+    make_trainer, rows, tmp_path
+):
+    trainer = make_trainer(
+        given=rows_of_two_tasks(rows), tasks=("retrieval", "code"), shared=True, max_steps=3
+    )
+    optimized = {
+        id(p) for group in trainer.create_optimizer().param_groups for p in group["params"]
+    }
+    assert len(optimized) == 44  # once, whatever its names
+    trainer.train()
+    trainer.save_model()
+    stored = load_file(tmp_path / "out" / "adapters" / "adapter_model.safetensors")
+    of_task = {
+        task: {name.replace(task, "*"): t for name, t in stored.items() if f".{task}." in name}
+        for task in trainer.model.config.task_names
+    }
+    first, *others = of_task.values()
+    assert len(first) == 44
+    assert all(torch.equal(other[name], first[name]) for other in others for name in first)
+    assert any(tensor.any() for name, tensor in first.items() if "lora_B" in name)
+
+
+def test_a_shared_run_resumes_with_the_same_bits(make_trainer, rows, tmp_path):
+    options = {
+        "given": rows_of_two_tasks(rows), "tasks": ("retrieval", "code"), "shared": True,
+        "save_strategy": "steps", "save_steps": 1.0, "max_steps": 3, "dropout": 0.1,
+        "loss": LossSection(learn_temperature=True),
+    }  # fmt: skip
+    whole = make_trainer(**options)
+    whole.train()
+    resumed = make_trainer(**options)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    expected, found = trained_of(whole), trained_of(resumed)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert torch.equal(resumed.temperature(), whole.temperature())
+    assert whole.temperature().item() != pytest.approx(0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_temperature_moves_only_if_it_is_learned(make_trainer, learned):
+    trainer = make_trainer(loss=LossSection(temperature=0.05, learn_temperature=learned))
+    trainer.train()
+    assert (trainer.temperature().item() == pytest.approx(0.05, rel=1e-6)) is not learned
+    assert trainer.state.log_history[-2]["temperature"] > 0
+
+
+def test_rated_rows_are_learned_by_their_order(make_trainer):
+    """Four pairs, rated against what an untrained model thinks of them."""
+    pairs = [("red", "ruby"), ("green", "a green square"), ("blue", "sea"), ("black", "xyzzy")]
+    rated = [
+        {"query": a, "positive": b, "task": "text-matching", "score": score}
+        for score, (a, b) in enumerate(pairs)
+    ]
+    trainer = make_trainer(
+        given=rated, tasks=("text-matching",), max_steps=20, learning_rate=3e-3, logging_steps=1.0
+    )
+    batch = first_batch(trainer)
+    assert sorted(batch["ratings"].tolist()) == [0, 1, 2, 3]
+    trainer.train()
+    losses = [step["single_loss"] for step in trainer.state.log_history if "single_loss" in step]
+    assert losses[-1] < losses[0] / 4
+    texts = [list(side) for side in zip(*pairs, strict=True)]
+    left, right = (
+        trainer.model.get_single_vector_embeddings(texts=side, task_label="text-matching")
+        for side in texts
+    )
+    scores = (left * right).sum(1).tolist()
+    assert scores == sorted(scores)
+
+
+def test_rated_and_plain_rows_never_share_a_batch(make_trainer, rows):
+    plain = [{"query": f"a {n}", "positive": f"b {n}", "task": "text-matching"} for n in range(8)]
+    rated = [{**row, "score": n / 8} for n, row in enumerate(plain)]
+    trainer = make_trainer(given=plain + rated, tasks=("text-matching",))
+    kinds = ["ratings" in batch for batch in trainer.get_train_dataloader()]
+    assert sorted(kinds) == [False, False, True, True]
+
+
+def test_micro_batches_end_with_the_adapter_of_the_whole_batch(make_trainer):
+    """Plain gradient descent, since Adam makes much of the last bit of a tiny gradient."""
+    options = {"max_steps": 3, "optim": "sgd", "learning_rate": 0.1}
+    whole, cached = (
+        make_trainer(tokens_per_micro_batch=tokens, **options) for tokens in (None, 10)
+    )
+    before = trained_of(whole)
+    for trainer in (whole, cached):
+        trainer.train()
+    found, expected = trained_of(cached), trained_of(whole)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-6)
+    assert max((tensor - before[n]).abs().max() for n, tensor in expected.items()) > 1e-4
+
+
 # --- what is logged ------------------------------------------------------------------------------
 
 
@@ -215,6 +359,12 @@ def test_each_step_logs_loss_gradient_rate_speed_and_similarities(make_trainer):
         "tokens_per_second",
         "positive_similarity",
         "negative_similarity",
+        "single_loss",
+        "single_loss_16",
+        "multi_loss",
+        "kl_loss",
+        "mean_cosine",
+        "effective_rank",
     }
     assert -1 <= step["negative_similarity"] <= 1
 
@@ -232,14 +382,29 @@ def test_evaluation_reports_the_mean_loss_of_full_batches(make_trainer):
 # --- when it stops -------------------------------------------------------------------------------
 
 
+def test_embeddings_that_have_become_one_are_warned_of_once(caplog):
+    vectors = torch.nn.functional.normalize(torch.randn(40, 16), dim=1)
+    healthy = signs_of_collapse(vectors)
+    collapsed = signs_of_collapse(torch.nn.functional.normalize(vectors * 0.01 + 1, dim=1))
+    assert healthy["mean_cosine"] < 0.1
+    assert healthy["effective_rank"] > 10
+    assert collapsed["mean_cosine"] > 0.99
+    figures = StepFigures()
+    for signs in (healthy, collapsed, collapsed):
+        figures.warn_once(signs)
+    assert caplog.text.count("embeddings have collapsed") == 1
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_at_that_step(make_trainer, monkeypatch):
     trainer = make_trainer(max_steps=4)
-    healthy = trainer._contrastive_loss
+    healthy = ContrastiveLoss.__call__
 
-    def poisoned(*args):
-        return healthy(*args) * (float("nan") if trainer.state.global_step == 2 else 1)
+    def poisoned(*args, **options):
+        factor = float("nan") if trainer.state.global_step == 2 else 1
+        loss, parts = healthy(*args, **options)
+        return loss * factor, {name: value * factor for name, value in parts.items()}
 
-    monkeypatch.setattr(trainer, "_contrastive_loss", poisoned)
+    monkeypatch.setattr(ContrastiveLoss, "__call__", poisoned)
     with pytest.raises(DivergedError, match="step 3: the loss is not finite; got nan"):
         trainer.train()
     assert trainer.state.global_step == 2
@@ -290,7 +455,7 @@ def test_a_step_checkpoint_holds_the_adapter_in_float32_and_no_base_weights(make
     stored = load_file(folder / "adapters" / "adapter_model.safetensors")
     assert stored.keys() == trained_of(trainer).keys()
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
-    assert not list(folder.glob("*.safetensors"))
+    assert [file.name for file in folder.glob("*.safetensors")] == ["loss.safetensors"]
     assert not (folder / "training_args.bin").exists()
 
 

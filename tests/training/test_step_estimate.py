@@ -25,12 +25,37 @@ def estimate(*, tokens=TOKENS, items=ITEMS, size=None, model=None, lora=None, **
 
 
 def test_a_pair_of_the_official_model_takes_what_the_performance_study_measured():
-    step = estimate(per_device_train_batch_size=32)
+    step = estimate(per_device_train_batch_size=32, tokens_per_micro_batch=None)
     assert step["tokens"] == 32 * 332
     memory = step["memory_gib"]
     assert memory["activations"] / 32 == pytest.approx(1.83, abs=0.01)
     assert memory["weights"] == pytest.approx(6.99, abs=0.01)
     assert memory["adapters and optimizer"] == pytest.approx(59_936_768 * 24 / GIB)
+
+
+def test_only_tokens_with_a_graph_take_memory_for_it():
+    def activations(**training):
+        step = estimate(**{"per_device_train_batch_size": 1024, **training})
+        return step["memory_gib"]["activations"]
+
+    cached = activations(tokens_per_micro_batch=1000)
+    assert cached == activations(per_device_train_batch_size=2048, tokens_per_micro_batch=1000)
+    kept = activations(tokens_per_micro_batch=1000, tokens_with_graph=5000)
+    assert kept == pytest.approx(5 * cached)
+    assert activations(tokens_per_micro_batch=None) > 300 * cached
+
+
+def test_each_trained_adapter_has_an_optimizer_state_and_a_shared_one_has_one():
+    one, two, shared = (
+        estimate(lora=lora)["memory_gib"]["adapters and optimizer"]
+        for lora in (
+            {},
+            {"tasks": ["retrieval", "code"]},
+            {"tasks": ["retrieval", "code"], "init": "shared"},
+        )
+    )
+    assert two - one == pytest.approx(59_936_768 * 12 / GIB)
+    assert shared == one
 
 
 def test_negatives_come_from_the_other_rows_and_from_all_hard_ones():

@@ -13,6 +13,7 @@ from jina.training.config_sections import (
     FIXED_TRAINING_VALUES,
     LIMITED_TRAINING_TYPES,
     OUR_TRAINING_DEFAULTS,
+    OUR_TRAINING_FIELDS,
     LoraSection,
     TrainingSection,
 )
@@ -112,9 +113,10 @@ WRONG_VALUES = [
     ("model.dtype", "bf16"),
     ("model.dtype", "null"),
     ("model.attn_implementation", "sdpa"),
-    ("lora.task", "retreival"),
-    ("lora.task", "[retrieval]"),
-    ("lora.task", "null"),
+    ("lora.tasks", "retrieval"),
+    ("lora.tasks", "[retreival]"),
+    ("lora.tasks", "[]"),
+    ("lora.tasks", "null"),
     ("lora.init", "true"),
     ("lora.r", "16.0"),
     ("lora.r", "'16'"),
@@ -218,7 +220,7 @@ RIGHT_VALUES = [
     ("model.base_model_path", "/some/where", "/some/where"),
     ("model.dtype", "bfloat16", "bfloat16"),
     ("model.attn_implementation", "packed_sdpa", "packed_sdpa"),
-    ("lora.task", "text-matching", "text-matching"),
+    ("lora.tasks", "[text-matching, code]", ["text-matching", "code"]),
     ("lora.init", "new", "new"),
     ("lora.dropout", "0", 0.0),
     ("data.train", "[data/demo/eval.jsonl]", ["data/demo/eval.jsonl"]),
@@ -266,8 +268,8 @@ def test_a_right_value_is_accepted_from_file_and_override(load, key, text, value
 @pytest.mark.parametrize(
     ("key", "text", "nearest"),
     [
-        ("lora.task", "retreival", "retrieval"),
-        ("lora.task", "text_matching", "text-matching"),
+        ("lora.tasks", "[retreival]", "retrieval"),
+        ("lora.tasks", "[text_matching]", "text-matching"),
         ("model.dtype", "bfloat", "bfloat16"),
         ("model.attn_implementation", "flash_attn_2", "flash_attention_2"),
         ("training.optim", "adamw_torc", "adamw_torch"),
@@ -283,7 +285,7 @@ def test_a_misspelt_choice_names_the_nearest(problems, key, text, nearest):
 
 
 def test_a_choice_like_none_lists_them_all(problems):
-    (problem,) = problems("lora:\n  task: xyzzy\n")
+    (problem,) = problems("lora:\n  tasks: [xyzzy]\n")
     assert problem.endswith("use one of retrieval, text-matching, code")
 
 
@@ -528,6 +530,8 @@ def test_arguments_carry_our_defaults_the_fixed_values_and_the_users(load):
 
 def test_every_default_of_ours_differs_from_transformers_own_or_is_fixed():
     for name, field in TrainingSection.model_fields.items():
+        if name in OUR_TRAINING_FIELDS:
+            continue
         ours = field.get_default(call_default_factory=True)
         hf = HF_FIELDS[name]
         theirs = hf.default if hf.default is not dataclasses.MISSING else hf.default_factory()
@@ -540,7 +544,8 @@ def test_every_default_of_ours_differs_from_transformers_own_or_is_fixed():
 def test_our_tables_name_only_fields_of_training_arguments():
     tables = (OUR_TRAINING_DEFAULTS, FIXED_TRAINING_VALUES, LIMITED_TRAINING_TYPES)
     assert all(name in HF_FIELDS for table in tables for name in table)
-    assert set(TrainingSection.model_fields) == set(HF_FIELDS)
+    assert HF_FIELDS.keys().isdisjoint(OUR_TRAINING_FIELDS)
+    assert set(TrainingSection.model_fields) == {*HF_FIELDS, *OUR_TRAINING_FIELDS}
 
 
 @pytest.mark.parametrize(
@@ -592,9 +597,9 @@ def test_a_loaded_configuration_can_not_be_changed(load):
 
 
 def test_a_section_built_in_code_is_as_strict():
-    assert LoraSection(task="code").task == "code"
+    assert LoraSection(tasks=["code"]).tasks == ["code"]
     with pytest.raises(ValidationError):
-        LoraSection(tsk="code")
+        LoraSection(taks=["code"])
     with pytest.raises(ValidationError):
         TrainingSection(remove_unused_columns=True)
 

@@ -46,7 +46,7 @@ def cached_scan(
     *,
     image_base_dir: Path | str | None = None,
     deep: bool = False,
-    task: str | None = None,
+    tasks: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Scan:
     """Return what `scan` returns, from `folder` if that is still true.
@@ -55,13 +55,13 @@ def cached_scan(
         files: As for `scan`, like the next three.
         image_base_dir: See there.
         deep: See there.
-        task: See there.
+        tasks: See there.
         folder: Where results are kept; None keeps nothing.
     """
-    settings = {"image_base_dir": image_base_dir, "deep": deep, "task": task}
+    settings = {"image_base_dir": image_base_dir, "deep": deep, "tasks": tasks}
     if folder is None:
         return scan(files, **settings)
-    rules, roots = Rules(deep, task), [image_root(file, image_base_dir) for file in files]
+    rules, roots = Rules(deep, tuple(tasks)), [image_root(file, image_base_dir) for file in files]
     file = folder / f"{_key(readable(files), roots, rules)}.npz"
     try:
         return _read(file, tuple(files), tuple(roots), rules)

@@ -8,7 +8,7 @@
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from jina.data.row_index import NO_IMAGE, Columns, RowColumns
 
 # An image that many rows share is opened once while it is among the last so many.
 IMAGES_REMEMBERED = 16_384
+RATED_TASK = "text-matching"
 
 
 class Rules(NamedTuple):
@@ -30,12 +31,12 @@ class Rules(NamedTuple):
 
     Attributes:
         is_deep: Decode every image; without it, its header is read.
-        task: The adapter that is to be trained, which is what makes other rows unusable; None for
-            the format alone.
+        tasks: The adapters to be trained, which makes rows of others unusable; none for the
+            format alone.
     """
 
     is_deep: bool = False
-    task: str | None = None
+    tasks: tuple[str, ...] = ()
 
 
 class Fault(NamedTuple):
@@ -89,7 +90,7 @@ class RowChecker:
             except RecordError as error:
                 report.faults += [Fault(report.lines, *part) for part in error.parts]
                 continue
-            faults = unusable(sample, self.rules.task)
+            faults = unusable(sample, self.rules.tasks)
             images = []
             for name, item in named_items(sample):
                 if item.image is not None and item.image not in stamps:
@@ -112,16 +113,23 @@ class RowChecker:
         return report
 
 
-def unusable(sample: Sample, task: str | None) -> list[Fault]:
-    """Return why this release, or this run, cannot train on a sound row; of no task, nothing."""
+def unusable(sample: Sample, tasks: Sequence[str]) -> list[Fault]:
+    """Return why nobody, or not this run, can train on a row; of no tasks, only the first."""
     faults = []
-    if task is not None and (own := sample.task or DEFAULT_TASK) != task:
-        what = f"is not {task!r}, the one adapter this run trains"
-        remedy = "set lora.task or move the row to another file"
+    own = sample.task or DEFAULT_TASK
+    if tasks and own not in tasks:
+        what = f"is not {' or '.join(map(repr, tasks))}, which this run trains"
+        remedy = "add it to lora.tasks or move the row to another file"
         faults.append(Fault(sample.line, "task", what, repr(own), remedy))
-    if task is not None and sample.score is not None:
-        what = "graded scores are not trained on yet"
-        faults.append(Fault(sample.line, "score", what, str(sample.score), "remove the field"))
+    if sample.score is not None:
+        for what, is_wrong in (
+            (f"is only trained on for {RATED_TASK}", own != RATED_TASK),
+            ("rates one pair, and there are several positives", len(sample.positives) > 1),
+            ("rates one pair, and there are hard negatives", bool(sample.negatives)),
+        ):
+            if is_wrong:
+                remedy = "remove the field, or give each pair a row"
+                faults.append(Fault(sample.line, "score", what, str(sample.score), remedy))
     return faults
 
 

@@ -4,13 +4,14 @@ Images are measured one by one from their sizes. Texts are tokenized where there
 few thousand evenly spaced ones, and all that may be over the limit; without one, their bytes count.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from jina.data.row_index import SIDES, Items
-from jina.data.validation import Scan, read_row
+from jina.data.row_index import SIDES, Items, RowIndex
+from jina.data.validation import Problem, Scan, read_row
 
 MEASURED_ROWS = 5000
 # A token is at least a byte of the text after normalisation, which makes few texts longer.
@@ -33,6 +34,7 @@ class Measures:
         max_text_tokens: Longer texts are cut.
         text_tokens: Tokens of a text and its prompt; None without a tokenizer.
         origin: Whose tokenizer and image sizes these are.
+        image_prompt_tokens: What surrounds an image and its text.
     """
 
     vision_tokens: Callable[[int, int], int]
@@ -42,6 +44,34 @@ class Measures:
     max_text_tokens: int
     text_tokens: Callable[[str], int] | None
     origin: str
+    image_prompt_tokens: int = IMAGE_PROMPT_TOKENS
+
+
+def texts_without_room(
+    files: Sequence[Path], index: RowIndex, measures: Measures
+) -> Iterator[Problem]:
+    """Find items of image and text whose image alone fills the limit: it is never cut.
+
+    Args:
+        files: That the index counts.
+        index: Of the rows.
+        measures: How a run measures items.
+    """
+    room = measures.max_text_tokens - measures.image_prompt_tokens
+    for side, name in zip(SIDES, ("query", "positive", "negative"), strict=True):
+        items: Items = getattr(index, side)
+        tokens = vision_tokens(items.widths, items.heights, measures.vision_tokens)
+        has_both = (items.text_bytes > 0) & (items.widths > 0)
+        for item in np.flatnonzero(has_both & (tokens >= room)):
+            row = items.rows[item]
+            yield Problem(
+                str(files[index.files[row]]),
+                int(index.lines[row]),
+                f"{name}_image",
+                "leaves the text beside it no room",
+                f"{tokens[item]} vision tokens for data.max_text_tokens {measures.max_text_tokens}",
+                "raise that or lower data.max_pixels",
+            )
 
 
 def text_figures(scan: Scan, measures: Measures) -> dict[str, object]:
@@ -98,6 +128,17 @@ def tokens_per_row(scan: Scan, measures: Measures, *, tokens_per_byte: float) ->
         tokens += (image + IMAGE_PROMPT_TOKENS) * has_image
         means[side] = float(tokens.sum()) / max(1, len(scan.index))
     return means
+
+
+def estimated_tokens(index: RowIndex, count: Callable[[int, int], int]) -> np.ndarray:
+    """Return about how many tokens each row has: (rows,)."""
+    tokens = np.zeros(len(index))
+    for side in SIDES:
+        items: Items = getattr(index, side)
+        of_items = vision_tokens(items.widths, items.heights, count)
+        of_items = of_items + items.text_bytes / ASSUMED_BYTES_PER_TOKEN
+        tokens += np.bincount(items.rows, of_items, minlength=len(index))
+    return tokens
 
 
 def vision_tokens(

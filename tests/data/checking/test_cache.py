@@ -117,7 +117,7 @@ def test_an_image_that_changed_went_or_came_is_seen(check, tmp_path, opened):
 def test_another_setting_or_folder_is_another_question(check, tmp_path, file, opened):
     check()
     (tmp_path / "other").mkdir()
-    for options in ({"deep": False}, {"task": "code"}, {"image_base_dir": tmp_path / "other"}):
+    for options in ({"deep": False}, {"tasks": ["code"]}, {"image_base_dir": tmp_path / "other"}):
         opened.clear()
         refused = check(**options).refused
         assert opened["parse_line"] == 10

@@ -1,0 +1,50 @@
+"""What the model makes of some items: one vector each, and one vector a token.
+
+Shapes: N items, H vector size, T tokens of all items, D token vector size.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """Token vectors of several items, end to end.
+
+    Attributes:
+        vectors: (T, D) of length 1.
+        lengths: tokens of each item.
+    """
+
+    vectors: Tensor
+    lengths: list[int]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def part(self, start: int, stop: int) -> "TokenVectors":
+        """Return the items from `start` to before `stop`; their vectors are a view."""
+        first = sum(self.lengths[:start])
+        lengths = self.lengths[start:stop]
+        return TokenVectors(self.vectors[first : first + sum(lengths)], lengths)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Both kinds of vectors of the same items; a kind that nobody wants is `None`.
+
+    Attributes:
+        single: (N, H) of length 1.
+        multi: N items' token vectors.
+    """
+
+    single: Tensor | None
+    multi: TokenVectors | None
+
+    def part(self, start: int, stop: int) -> "Embeddings":
+        """Return the items from `start` to before `stop`."""
+        return Embeddings(
+            None if self.single is None else self.single[start:stop],
+            None if self.multi is None else self.multi.part(start, stop),
+        )
