@@ -89,7 +89,7 @@ def test_official_is_the_same_files_byte_for_byte_but_for_the_card(
 
 def test_a_trained_adapter_is_what_official_holds(tmp_path, settings, reloaded, fresh_model):
     model = fresh_model()
-    model.train_adapter("retrieval")
+    model.train_adapters("retrieval")
     with torch.no_grad():
         for parameter in model.trained_parameters().values():
             parameter.add_(0.01)

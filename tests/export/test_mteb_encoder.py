@@ -179,7 +179,7 @@ def test_results_of_other_weights_or_settings_are_never_taken_for_these(
     fixture_folder, fresh_model, tmp_path
 ):
     trained = fresh_model()
-    trained.train_adapter("retrieval")
+    trained.train_adapters("retrieval")
     with torch.no_grad():
         next(iter(trained.trained_parameters().values())).add_(0.01)
     trained.save_pretrained(tmp_path / fixture_folder.name)

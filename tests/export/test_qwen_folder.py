@@ -12,6 +12,7 @@ from transformers import AutoModel, Qwen2_5_VLForConditionalGeneration, Qwen2Tok
 from jina.export import qwen_folder
 from jina.export.merging import MergedWeights
 from jina.export.qwen_folder import write_qwen_folder
+from jina.models.packing import pack
 
 TEXTS = [
     "hello world",
@@ -72,7 +73,7 @@ def sequences(processor):
 
 def ours(jina_model, sequence, task):
     with jina_model.inference():
-        batch = jina_model.processor.pack([sequence])
+        batch = pack([sequence])
         return jina_model.single_vectors(jina_model.hidden_states(batch, task), batch)[0]
 
 
