@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from jina.models.embeddings import Embeddings, TokenVectors
 from jina.models.losses import cosent, info_nce, score_divergence
@@ -69,6 +70,8 @@ class Direction:
     def tiles(self, kinds: int) -> Iterator[tuple[int, int]]:
         """Cut the rows so that no kind of score takes more than its part of the memory."""
         step = max(1, TILE // max(1, len(self.pairing.column_contents) * kinds // 2))
+        if self.late is not None:
+            step = min(step, self.late.most_rows())
         # a process without rows of its own has one empty tile, so that all have the same parts
         for start in range(self.rows.start, max(self.rows.stop, self.rows.start + 1), step):
             yield start, min(start + step, self.rows.stop)
@@ -161,12 +164,24 @@ class _WithGradient(torch.autograd.Function):
     def forward(ctx: Any, compute: Callable[..., Any], *inputs: Tensor) -> Tensor:
         """Return the value and keep the gradient by each input."""
         value, ctx.gradients = compute(*inputs)
+        ctx.types = [tensor.dtype for tensor in inputs]
         return value.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> Any:
-        """Return the gradients; in place, since they may fill most of the memory."""
-        return None, *(gradient.mul_(upstream.to(gradient)) for gradient in ctx.gradients)
+        """Return the gradients, each in its input's type.
+
+        They may fill most of the memory: scaled in place and handed out once, they aren't copied.
+        """
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "ContrastiveLoss: its gradient is handed out once; got a second backward pass; "
+                "compute the loss again"
+            )
+        gradients, ctx.gradients = ctx.gradients, None
+        scaled = zip(gradients, ctx.types, strict=True)
+        return None, *(gradient.mul_(upstream).to(dtype) for gradient, dtype in scaled)
 
 
 class _Work:
@@ -183,7 +198,6 @@ class _Work:
     ) -> None:
         self.loss = loss
         self.has_gradient = has_gradient
-        self.types = [vector.dtype for vector in (*vectors, temperature)]
         wide = torch.promote_types(vectors[0].dtype, torch.float32)
         vectors = [vector.detach().to(wide) for vector in vectors]
         self.temperature = temperature.detach().to(wide).requires_grad_(has_gradient)
@@ -196,13 +210,11 @@ class _Work:
             self.multi = [[TokenVectors(x, lengths) for x in pair] for pair, lengths in sides]
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradient of each input, in its own type."""
+        """Return the gradient of each input, in the wide type."""
         if not self.has_gradient:
             return []
-        sums = [*self.sums, self.temperature.grad]
-        if sums[-1] is None:
-            sums[-1] = torch.zeros_like(self.temperature)
-        return [total.to(dtype) for total, dtype in zip(sums, self.types, strict=True)]
+        slope = self.temperature.grad
+        return [*self.sums, torch.zeros_like(self.temperature) if slope is None else slope]
 
     def run(
         self, pairing: Pairing, ratings: Tensor | None, rows: range, positives: range
@@ -258,7 +270,8 @@ class _Work:
         with torch.set_grad_enabled(self.has_gradient):
             parts = self._parts(direction, start, stop, dense, late, rated)
         if self.has_gradient:
-            parts["contrastive_loss"].backward()
+            if parts["contrastive_loss"].requires_grad:  # KL has nothing to say on the way back
+                parts["contrastive_loss"].backward()
             if direction.dense is not None:
                 with_gradient = [_gradient(scores) for scores in dense]
                 direction.dense.add_gradient(start, stop, dense, with_gradient)
@@ -315,11 +328,12 @@ class _Work:
         linear = (own * rated.slopes[kind][start : start + rows]).sum()
         share = rows / len(direction.pairing)
         linear = linear + share * rated.bends[kind] * self.temperature
-        return share * rated.values[kind] + linear - linear.detach()
+        return share * rated.values[kind] + (linear - linear.detach())  # no more than a slope
 
     def _rated(self, direction: Direction, ratings: Tensor) -> Rated:
         """Compute CoSENT of each kind of score over all pairs."""
-        columns = direction.pairing.own[1]
+        rows, columns = direction.pairing.own
+        columns = columns[rows.argsort()]
         kinds = direction.dense.pairs(columns) if direction.dense else []
         kinds += [direction.late.pairs(columns)] if direction.late else []
         rated = Rated([], [], [])

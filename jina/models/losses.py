@@ -8,7 +8,7 @@ Shapes: R rows (queries), C columns (candidates), N pairs of texts with a rating
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid
 
 
 def info_nce(
@@ -79,4 +79,6 @@ def cosent(scores: Tensor, ratings: Tensor, temperature: Tensor | float) -> Tens
     below = torch.searchsorted(ratings, ratings)  # how many are rated lower
     so_far = scaled.logcumsumexp(0)
     exceeded = so_far[(below - 1).clamp(min=0)] - scaled
-    return softplus(exceeded[below > 0].logsumexp(0)) if (below > 0).any() else scaled.sum() * 0
+    if not (below > 0).any():
+        return scaled.sum() * 0
+    return -logsigmoid(-exceeded[below > 0].logsumexp(0))  # ln(1 + e^x), exact for large x, too

@@ -19,6 +19,7 @@ from jina.models.embeddings import TokenVectors
 SHORTEST = 1e-12  # of a vector that is divided by its length
 SIMILARITIES = 2**22  # token similarities that are in memory at once
 QUERY_TOKENS = 2**13  # of them from so many query tokens
+MATCHES = 2**23  # places of matching tokens that are in memory at once
 
 
 class DenseScores:
@@ -109,17 +110,32 @@ class LateScores:
         self.queries, self.candidates, self.gradients = queries, candidates, gradients
         self.by_candidate = by_candidate
 
-    def tile(self, start: int, stop: int) -> tuple[Tensor, list[Tensor]]:
-        """Return some rows' (R, C) scores, and the matches that `add_gradient` wants back."""
+    def most_rows(self) -> int:
+        """Return how many rows a tile may have for its matches to fit in memory."""
+        if self.by_candidate:
+            matches = sum(self.queries.lengths)
+        else:
+            matches = len(self.candidates) * max(self.queries.lengths)
+        return max(1, MATCHES // matches)
+
+    def tile(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return some rows' (R, C) scores.
+
+        Returns:
+            The scores; and for `add_gradient` the place of the match of each query token in each
+            candidate.
+        """
         queries, candidates = self._sides(self.queries, self.candidates, start, stop)
         scores = queries.vectors.new_empty(len(queries), len(candidates))
-        matches = []
-        for rows, chosen, tokens, is_token in _pieces(queries, candidates):
+        matches = torch.empty(
+            len(candidates), len(queries.vectors), dtype=torch.int32, device=scores.device
+        )
+        for rows, of_rows, chosen, tokens, is_token in _pieces(queries, candidates):
             part = queries.part(rows.start, rows.stop)
             similarities = candidates.vectors[tokens] @ part.vectors.T  # (n, L, T)
             best, match = similarities.masked_fill_(~is_token[..., None], -torch.inf).max(1)
             scores[rows, chosen] = _averaging(part) @ best.T
-            matches.append(match.int())
+            matches[chosen, of_rows] = match.int()
         return (scores.T if self.by_candidate else scores), matches
 
     def pairs(self, columns: Tensor) -> Tensor:
@@ -129,19 +145,16 @@ class LateScores:
         best = [(queries[i] @ candidates[c].T).max(1) for i, c in enumerate(columns.tolist())]
         return torch.stack([each.values.mean() for each in best])
 
-    def add_gradient(
-        self, start: int, stop: int, matches: Sequence[Tensor], gradient: Tensor
-    ) -> None:
+    def add_gradient(self, start: int, stop: int, matches: Tensor, gradient: Tensor) -> None:
         """Add what a loss of some rows' scores means for the token vectors."""
         queries, candidates = self._sides(self.queries, self.candidates, start, stop)
         of_queries, of_candidates = self._sides(*self.gradients, start, stop)
         gradient = gradient.T if self.by_candidate else gradient
-        pieces = zip(_pieces(queries, candidates), matches, strict=True)
-        for (rows, chosen, tokens, is_token), match in pieces:
+        for rows, of_rows, chosen, tokens, is_token in _pieces(queries, candidates):
             part = queries.part(rows.start, rows.stop)
             share = gradient[rows, chosen].T @ _averaging(part)  # (n, T), of each query token
             weights = share.new_zeros(*is_token.shape, share.shape[1])  # (n, L, T)
-            weights.scatter_(1, match.long().unsqueeze(1), share.unsqueeze(1))
+            weights.scatter_(1, matches[chosen, of_rows].long().unsqueeze(1), share.unsqueeze(1))
             weights, tokens = weights.flatten(0, 1), tokens.flatten()
             found = candidates.vectors[tokens]
             of_queries.part(rows.start, rows.stop).vectors.addmm_(weights.T, found)
@@ -168,18 +181,22 @@ def _averaging(queries: TokenVectors) -> Tensor:
 
 def _pieces(
     queries: TokenVectors, candidates: TokenVectors
-) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[slice, slice, Tensor, Tensor, Tensor]]:
     """Cut the similarities of all tokens into pieces that fit in memory.
 
     Yields:
-        A slice of queries; (n,) candidates of like length; the (n, L) places of their tokens; and
-        which of these (n, L) are tokens, and not there because another candidate is longer.
+        A slice of queries and that of their T tokens; (n,) candidates of like length; the (n, L)
+        places of their tokens; and which of these (n, L) are tokens, and not there because another
+        candidate is longer.
     """
     device = candidates.vectors.device
     starts = [0, *accumulate(candidates.lengths)]
     by_length = sorted(range(len(candidates)), key=candidates.lengths.__getitem__, reverse=True)
+    first_token = 0
     for rows in _runs(queries.lengths, QUERY_TOKENS):
-        num_tokens = max(1, sum(queries.lengths[rows]))
+        num_tokens = sum(queries.lengths[rows])
+        of_rows = slice(first_token, first_token + num_tokens)
+        first_token += num_tokens
         at = 0
         while at < len(by_length):
             longest = candidates.lengths[by_length[at]]
@@ -192,15 +209,19 @@ def _pieces(
             place = torch.arange(longest, device=device)
             is_token = place < length[:, None]
             tokens = first[:, None] + place.where(is_token, 0)
-            yield rows, torch.tensor(chosen, device=device), tokens, is_token
+            yield rows, of_rows, torch.tensor(chosen, device=device), tokens, is_token
             at += count
 
 
 def _runs(lengths: Sequence[int], limit: int) -> Iterator[slice]:
-    """Cut neighbours into slices of at most `limit` tokens, or of one item that has more."""
+    """Cut neighbours into slices of at most `limit` tokens, or of one item that has more.
+
+    Of short items a slice takes fewer: items times tokens, the averaging matrix, is to fit as well.
+    """
     start, total = 0, 0
     for place, length in enumerate(lengths):
-        if place > start and total + length > limit:
+        area = (place + 1 - start) * (total + length)
+        if place > start and (total + length > limit or area > SIMILARITIES):
             yield slice(start, place)
             start, total = place, 0
         total += length

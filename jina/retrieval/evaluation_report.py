@@ -6,15 +6,17 @@ from itertools import groupby
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.results import Figure, Result
 
-SHOWN = {"ranking": ("ndcg@10", "recall@1", "recall@10", "mrr@10")}
-SHOWN["correlation"] = ("spearman", "pearson")
-LABEL, CELL = 13, 21
+SHOWN = {
+    "ranking": ("ndcg@10", "recall@1", "recall@10"),
+    "correlation": ("spearman", "pearson"),
+}
+LABEL, CELL = 12, 23
 
 
 def report_lines(
     results: Sequence[Result], problems: Iterable[str], comparison: Comparison | None
 ) -> list[str]:
-    """Return the lines of the report, none longer than a terminal of 100 columns."""
+    """Return the lines of the report, none longer than 80 columns but the notes."""
     lines = []
     for (task, name, is_reversed, kind), group in groupby(results, key=_group):
         some = list(group)
@@ -39,11 +41,11 @@ def _group(result: Result) -> tuple[str, str, bool, str]:
 
 
 def _row(label: str, cells: Iterable[str]) -> str:
-    return f"  {label:<{LABEL}}{''.join(f'{cell:<{CELL}}' for cell in cells)}".rstrip()
+    return f"{label:<{LABEL}}{''.join(f'{cell:<{CELL}}' for cell in cells)}".rstrip()
 
 
 def _cell(figure: Figure | None, sign: str = "") -> str:
-    """Return a figure and its interval, in at most 20 characters."""
+    """Return a figure and its interval."""
     if figure is None:
         return "-"
-    return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
+    return f"{figure.value:{sign}.3f} [{figure.low:.3f}, {figure.high:.3f}]"

@@ -88,7 +88,7 @@ class GradedPairs:
             tokens: (Q,) vectors of each query: by their number MaxSim is divided, as pairs of
                 different queries are compared here.
         """
-        found = [score(query[None], other[None])[0, 0] for query, other in self.pairs[..., None]]
+        found = [score(query, other)[0, 0] for query, other in self.pairs[..., None]]
         similarities = np.array(found, np.float64) / tokens[self.pairs[:, 0]]
         return Result(
             task=self.task,

@@ -1,12 +1,19 @@
-"""The official code's numbers on the conformance checkpoint: ids, pixels, embeddings, gradients."""
+"""The official code's numbers on the conformance checkpoint: ids, pixels, embeddings, gradients.
+
+The training step goes through the product's own scores and loss.
+"""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from torch.testing import assert_close
+
+from jina.models.contrastive_loss import ContrastiveLoss, Weights
+from jina.models.embeddings import Embeddings, TokenVectors
+from jina.models.pairing import pair_candidates
+from jina.models.scores import DenseScores, LateScores
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "jina_v4_tiny"
 ENTRIES = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))["entries"]
@@ -128,19 +135,40 @@ def train_step(fresh_model, golden, sequences, embed):
             [items[row] for row in chosen]
             for items, chosen in ((sequences.text, rows), (sequences.image, passages or rows))
         )
-        query, query_tokens = embed(model, queries)
-        passage, passage_tokens = embed(model, documents)
-        dense = query @ passage.T
-        late = late_scores(
-            query_tokens.split([len(q) for q in queries]),
-            passage_tokens.split([len(d) for d in documents]),
-        )
-        losses = official_losses(dense / temperature, late / temperature)
-        losses[-1].backward()
+        query, passage = (embedded(embed, model, items) for items in (queries, documents))
+        loss, parts = official_loss(query, passage, temperature)
+        loss.backward()
         gradients = {name: p.grad for name, p in model.trained_parameters().items()}
-        return dense.detach(), late.detach(), torch.stack(losses).detach(), gradients, len(runs)
+        losses = torch.stack([parts[name] for name in LOSSES])
+        return *scores_of(query, passage), losses, gradients, len(runs)
 
     return take
+
+
+LOSSES = ("single_loss", "multi_loss", "kl_loss", "contrastive_loss")
+
+
+def embedded(embed, model, items):
+    """Both kinds of vectors of some sequences."""
+    single, tokens = embed(model, items)
+    return Embeddings(single, TokenVectors(tokens, [len(item) for item in items]))
+
+
+def official_loss(queries, passages, temperature):
+    """The product's loss as golden.json's step has it: three terms that count the same."""
+    rows, size = torch.arange(len(queries.single)), queries.single.shape[1]
+    pairing = pair_candidates(rows, rows + len(rows), owners=rows)
+    compute = ContrastiveLoss(Weights(1.0, 1.0, 1.0), (size,))
+    return compute(queries, passages, pairing, temperature=torch.tensor(temperature))
+
+
+@torch.no_grad()
+def scores_of(queries, passages):
+    """The product's dense and late scores."""
+    rows, size = len(queries.single), queries.single.shape[1]
+    dense = DenseScores(queries.single, passages.single, (size,))
+    late, _ = LateScores(queries.multi, passages.multi).tile(0, rows)
+    return next(dense.tile(0, rows)), late
 
 
 def count_runs(module):
@@ -148,24 +176,6 @@ def count_runs(module):
     runs = []
     module.register_forward_hook(lambda *_: runs.append(None))
     return runs
-
-
-def late_scores(queries, passages):
-    """MaxSim divided by the number of query tokens, token vectors ragged."""
-    return torch.stack(
-        [torch.stack([(q @ p.T).amax(1).sum() / len(q) for p in passages]) for q in queries]
-    )
-
-
-def official_losses(dense, late):
-    """The three terms of golden.json's training loss, and their sum."""
-    target = torch.arange(len(dense))
-    terms = [
-        cross_entropy(dense, target),
-        cross_entropy(late, target),
-        kl_div(log_softmax(late, 1), log_softmax(dense, 1), reduction="batchmean", log_target=True),
-    ]
-    return [*terms, sum(terms)]
 
 
 @pytest.mark.parametrize("checkpointing", CHECKPOINTING)
