@@ -49,12 +49,12 @@ def rendered(tokenizer, prompt, content):
 
 
 @torch.no_grad()
-def stock_vector(model, sequence):
+def stock_vector(model, sequence, processor):
     """Embed one token sequence with nothing but transformers' own forward pass."""
     ids = sequence.input_ids[None]
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if sequence.pixel_values is not None:
-        inputs["pixel_values"] = sequence.pixel_values
+    if sequence.patches is not None:
+        inputs["pixel_values"] = processor.image_settings.pixel_values(sequence.patches)
         inputs["image_grid_thw"] = torch.tensor([sequence.grid_thw])
         inputs["mm_token_type_ids"] = (ids == model.config.image_token_id).int()
     start, end = sequence.pooled
@@ -83,7 +83,7 @@ def test_stock_transformers_embeds_as_we_do(source, weights, tmp_path, jina_mode
     model = load(Qwen2_5_VLForConditionalGeneration, tmp_path / "model")
     for sequence in sequences(jina_model.processor):
         expected = ours(jina_model, sequence, "retrieval")
-        got = stock_vector(model, sequence)
+        got = stock_vector(model, sequence, jina_model.processor)
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
         other = ours(jina_model, sequence, "code")
         assert (got - other).abs().max() > 1e-3
@@ -96,7 +96,10 @@ def test_16_bit_weights_stay_close(source, tmp_path, jina_model):
     assert model.dtype == torch.bfloat16
     for sequence in sequences(jina_model.processor):
         expected = ours(jina_model, sequence, "retrieval")
-        assert cosine_similarity(stock_vector(model, sequence), expected, dim=0) >= 0.999
+        assert (
+            cosine_similarity(stock_vector(model, sequence, jina_model.processor), expected, dim=0)
+            >= 0.999
+        )
 
 
 def test_the_base_model_class_loads_old_names(folder, weights):
