@@ -42,7 +42,7 @@ $(TINY)/config.json: | .venv/installed
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt constraints-cpu.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-retrieval.txt constraints-cpu.txt
 	$(PIP) -r requirements-dev.txt
 	$(PIP) $(TORCHVISION) torchvision
 	touch $@
