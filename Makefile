@@ -39,6 +39,6 @@ $(TINY)/config.json: | .venv/installed
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-retrieval.txt
 	$(PIP) -r requirements-dev.txt
 	touch $@
