@@ -90,7 +90,8 @@ class RunLog(TrainerCallback):
         logs = kwargs["logs"]
         figures = [words.format(logs[name]) for name, words in LOG_WORDS.items() if name in logs]
         if figures and state.is_world_process_zero:
-            what = "held-out" if "eval_loss" in logs else "step"
+            is_evaluation = any(name.startswith("eval_") for name in logs)
+            what = "held-out" if is_evaluation else "step"
             line = "  ".join(figures)
             logger.info(
                 "%8s %*d/%d  %s",
