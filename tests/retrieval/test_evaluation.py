@@ -230,12 +230,12 @@ class TestTrainingMetrics:
         assert len({len(result.values) for result in results}) == 2
 
     def test_a_data_set_for_training_does(self, jina_model, rows, write_rows):
-        dataset = MultimodalDataset(write_rows(rows), task="retrieval")
+        dataset = MultimodalDataset(write_rows(rows), tasks=("retrieval",))
         assert 0 <= evaluate_retrieval(jina_model, dataset)["ndcg@5"] <= 1
 
     def test_a_model_in_training_is_left_in_training(self, fresh_model, dataset):
         model = fresh_model()
-        model.train_adapter("retrieval")
+        model.train_adapters("retrieval")
         model.train()
         before = {name: p.clone() for name, p in model.trained_parameters().items()}
         evaluate_retrieval(model, dataset)
