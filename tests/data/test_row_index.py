@@ -103,7 +103,7 @@ def test_joining_empties_the_parts_and_nothing_joined_is_an_index_without_rows()
 
 
 def test_a_row_costs_its_columns_and_nothing_else(index):
-    row, item = 4 + 4 + 8 + 4 + 1 + 1 + 4 + 4, 8 + 8 + 4 + 4 + 4
+    row, item = 4 + 4 + 8 + 4 + 1 + 1 + 4 + 4, 8 + 8 + 8 + 4 + 4 + 4
     assert index.nbytes == 3 * row + 9 * item + 3 * (3 + 1) * 8
     assert {column.dtype.hasobject for column in index.columns().values()} == {False}
     assert np.issubdtype(index.query_identities.dtype, np.int64)
