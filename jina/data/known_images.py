@@ -26,9 +26,9 @@ class KnownImages:
         self._images = np.unique(np.concatenate([s.images[s.widths > 0] for s in sides]))
         self._is_known = torch.zeros(len(self._images), dtype=torch.uint8).share_memory_()
 
-    def __len__(self) -> int:
-        """Return how many are known."""
-        return int(self._is_known.sum())
+    def images(self) -> np.ndarray:
+        """Return those that are known, as `Items.images` has them."""
+        return self._images[self._is_known.numpy() == 1]
 
     def __contains__(self, identity: object) -> bool:
         """Tell whether an image is known; one of other rows never is."""

@@ -221,9 +221,14 @@ class MultimodalDataset(Dataset[LoadedSample]):
         return image_root(file, self.image_base_dir)
 
     def _load(
-        self, sample: Sample, name: str, item: Item, facts: ImageFacts, known: Container[bytes] | None
+        self,
+        sample: Sample,
+        name: str,
+        item: Item,
+        facts: ImageFacts,
+        known: Container[bytes] | None,
     ) -> LoadedItem:
-        """Load one item of a sample, whose image stands in field `name`."""
+        """Load one item of a sample, whose image stands in field `name`; no known image."""
         if item.image is None:
             return LoadedItem(item.text, None, item_identity(item.text, b""))
         if self.is_deep and known is not None and facts.identity in known:

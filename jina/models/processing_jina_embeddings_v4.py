@@ -300,6 +300,7 @@ class JinaEmbeddingsV4Processor:
         """
         if isinstance(image, ImageFacts):
             patches, grid = None, self.image_settings.grid(image.width, image.height)
+            identity = image.identity
         else:
             patches, grid = image_patches(image, self.image_settings)
         merge = self.image_settings.merge_size

@@ -36,9 +36,7 @@ def distinct_items(contents: Sequence[bytes]) -> tuple[list[int], list[int]]:
     return kept, places
 
 
-def select(
-    batch: PackedBatch, items: Sequence[int], features: Mapping[int, Tensor]
-) -> PackedBatch:
+def select(batch: PackedBatch, items: Sequence[int], features: Mapping[int, Tensor]) -> PackedBatch:
     """Return some sequences of a batch, with vision features in the place of patches.
 
     Args:
