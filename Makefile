@@ -5,6 +5,9 @@ BIN := .venv/bin
 PIP_ARGS ?=
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,-c constraints-cpu.txt)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(PIP_ARGS)
+# PyPI's torchvision can't be imported beside a CPU build of torch, and transformers stumbles over it: there it
+# lies aside, for the fresh processes in which tests load exports (tests/export/operators).
+TORCHVISION := $(if $(shell command -v nvidia-smi),,--no-deps --upgrade --target .venv/torchvision)
 TINY := outputs/demo/tiny_jina
 
 .PHONY: demo test lint test-slow format clean
@@ -39,6 +42,7 @@ $(TINY)/config.json: | .venv/installed
 	$(PIP) -r requirements.txt
 	touch $@
 
-.venv/installed-dev: .venv/installed requirements-dev.txt
+.venv/installed-dev: .venv/installed requirements-dev.txt requirements-retrieval.txt constraints-cpu.txt
 	$(PIP) -r requirements-dev.txt
+	$(PIP) $(TORCHVISION) torchvision
 	touch $@

@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all if left out")
     parser.add_argument("--items", type=int, help="queries in a batch, instead of the case's own")
+    parser.add_argument("--rows", type=int, help="compute so many rows; peaks nearly as all")
     parser.add_argument("--tile", type=int, help="scores in memory at once, to compare")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # in the child
     options = parser.parse_args()
@@ -65,14 +66,14 @@ def main() -> None:
     for name in options.cases or CASES:
         case = CASES[name]
         own = case._replace(items=options.items or case.items)
-        figures = measure(own, options.tile) if options.measure else in_a_child(name, options)
+        figures = measure(own, options) if options.measure else in_a_child(name, options)
         sys.stdout.write(json.dumps({"case": name, **figures}) + "\n")
 
 
 def in_a_child(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Measure a case in a process whose memory nothing else has touched."""
     command = [sys.executable, "-m", "benchmarks.loss_memory", "--measure", name]
-    for option in ("items", "tile"):
+    for option in ("items", "rows", "tile"):
         value = getattr(options, option)
         command += [f"--{option}", str(value)] if value else []
     folder = Path(__file__).parents[1]
@@ -80,18 +81,20 @@ def in_a_child(name: str, options: argparse.Namespace) -> dict[str, float]:
     return json.loads(output.stdout)
 
 
-def measure(case: Case, tile: int | None = None) -> dict[str, float]:
+def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Compute a case's loss and gradients; return what that took."""
-    contrastive_loss.TILE = tile or contrastive_loss.TILE
-    _step(case, _vectors(case._replace(items=2)))  # what torch loads on first use isn't the loss's
+    contrastive_loss.TILE = options.tile or contrastive_loss.TILE
+    _step(case, _vectors(case._replace(items=2)), 2)  # what torch loads first isn't the loss's
     vectors = _vectors(case)
     before = _peak_mib()
     begin = time.perf_counter()
-    loss = _step(case, vectors)
+    rows = options.rows or case.items
+    loss = _step(case, vectors, rows)
     seconds = time.perf_counter() - begin
     gradients = sum(each.grad.nbytes for each in vectors) / 2**20
     return {
         "items": case.items,
+        "rows": rows,
         "loss": round(loss, 4),
         "inputs_mib": round(sum(each.nbytes for each in vectors) / 2**20, 1),
         "gradients_mib": round(gradients, 1),
@@ -112,7 +115,7 @@ def _vectors(case: Case) -> list[Tensor]:
     return vectors
 
 
-def _step(case: Case, vectors: list[Tensor]) -> float:
+def _step(case: Case, vectors: list[Tensor], rows: int) -> float:
     vectors = list(vectors)
     items = len(vectors[0]) if case.weights.needs_single else len(vectors[0]) // case.tokens
     singles = [vectors.pop(0), vectors.pop(0)] if case.weights.needs_single else [None, None]
@@ -122,7 +125,8 @@ def _step(case: Case, vectors: list[Tensor]) -> float:
     identities = torch.arange(items)
     pairing = pair_candidates(identities, identities + items, owners=identities)
     compute = ContrastiveLoss(case.weights, case.sizes, case.symmetric)
-    loss, _ = compute(queries, candidates, pairing, temperature=torch.tensor(0.02))
+    part = {"rows": range(rows), "positives": range(rows)}
+    loss, _ = compute(queries, candidates, pairing, temperature=torch.tensor(0.02), **part)
     loss.backward()
     return loss.item()
 

@@ -27,6 +27,12 @@ COMMANDS = (
     Command("validate", "check data and say what it holds", "validate"),
     Command("convert", "turn foreign data into checked JSONL", "convert"),
     Command("evaluate", "measure how well a checkpoint retrieves", "evaluate"),
+    Command("embed", "turn texts and images into Parquet files of vectors", "embed"),
+    Command("index", "make, fill and trim an index of texts and images", "index"),
+    Command("search", "find by text or image in an index", "search"),
+    Command("mine", "add hard negatives to training rows", "mine"),
+    Command("doctor", "say what is installed, used and needed", "doctor"),
+    Command("export", "write a model for other libraries, and check it", "export"),
     Command("tiny-checkpoint", "write a tiny checkpoint of random weights", "tiny_checkpoint"),
 )
 

@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--direction", choices=("forward", "both"), default="forward", help="both: the reverse, too"
     )
     for name, default, what in (
-        ("--depth", DEPTH, "documents ranked for each query"),
+        ("--depth", DEPTH, "documents kept of each ranking"),
         ("--max-text-tokens", MAX_TEXT_TOKENS, "longer texts are cut"),
         ("--tokens-per-batch", TOKENS_PER_BATCH, "of a forward pass"),
         ("--items-per-shard", ITEMS_PER_SHARD, "in memory together"),

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 TASKS = ("retrieval", "text-matching", "code")
 DEFAULT_TASK = "retrieval"
@@ -27,12 +28,14 @@ FIELDS = (
     *(name for side in SIDES for name in (side, f"{side}_image")),
     *("score", "task", "source", "id", "metadata"),
 )
+CORPUS_FIELDS = ("id", "text", "image", "metadata")
 MAX_LINE_BYTES = 16 * 2**20
 MAX_SCORE = 5
 
 # The parts of a problem are (field, what is wrong, the value found, what to do).
 Parts = Sequence[tuple[str, str, str, str]]
 Report = Callable[[str, str, object, str], None]
+Parsed = TypeVar("Parsed")
 
 _BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -68,6 +71,15 @@ class Sample:
     def where(self) -> str:
         """Return `file:line`, as error messages print it."""
         return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class CorpusRow:
+    """One line of a corpus: a single thing to be found, with what is carried along."""
+
+    item: Item
+    id: str | None
+    metadata: dict[str, object] | None = field(hash=False)
 
 
 class RecordError(ValueError):
@@ -113,6 +125,20 @@ def read_samples(path: Path | str) -> Iterator[Sample | RecordError]:
 
 def parse_line(raw: bytes, *, file: Path | str, line: int) -> Sample:
     """Read one JSONL line; raise `RecordError` with everything that is wrong with it."""
+    return _parse(
+        raw, lambda row, report: _read_row(row, report, file=str(file), line=line), file, line
+    )
+
+
+def parse_corpus_line(raw: bytes, *, file: Path | str, line: int) -> CorpusRow:
+    """Read a line `{"text": …, "image": …, "id": …, "metadata": …}` of a corpus, as strictly."""
+    return _parse(raw, _read_corpus_row, file, line)
+
+
+def _parse(
+    raw: bytes, read: Callable[[dict[str, object], Report], Parsed], file: Path | str, line: int
+) -> Parsed:
+    """Take a line through the three gates, the last of which is `read`."""
     parts: list[tuple[str, str, str, str]] = []
 
     def report(name: str, what: str, got: object, remedy: str) -> None:
@@ -121,11 +147,11 @@ def parse_line(raw: bytes, *, file: Path | str, line: int) -> Sample:
 
     row = _decode(raw, report)
     if not parts:
-        sample = _read_row(row, report, file=str(file), line=line)
+        parsed = read(row, report)
     if parts:
         problems = (f"{file}:{line}: {n}: {what}; got {got}; {r}" for n, what, got, r in parts)
         raise RecordError(*problems, file=str(file), line=line, parts=parts)
-    return sample
+    return parsed
 
 
 def _decode(raw: bytes, report: Report) -> dict[str, object]:
@@ -200,7 +226,7 @@ def _read_row(row: dict[str, object], report: Report, *, file: str, line: int) -
     """Check every field of a JSON object; what it returns is good only if nothing was reported."""
     for key in row:
         if key not in FIELDS:
-            report(_name(key), "is not a known field", key, _nearest_field(key))
+            report(_name(key), "is not a known field", key, _nearest_field(key, FIELDS))
     # Tools that join tables write null for "this row has none".
     row = {key: value for key, value in row.items() if value is not None}
     for name in ("query", "query_image"):
@@ -223,6 +249,24 @@ def _read_row(row: dict[str, object], report: Report, *, file: str, line: int) -
         file=file,
         line=line,
     )
+
+
+def _read_corpus_row(row: dict[str, object], report: Report) -> CorpusRow:
+    """Check every field of a corpus row; what it returns is good only if nothing was reported."""
+    for key in row:
+        if key in FIELDS and key not in CORPUS_FIELDS:
+            report(_name(key), "belongs to training rows", key, "name its side, as in --side query")
+        elif key not in CORPUS_FIELDS:
+            report(_name(key), "is not a known field", key, _nearest_field(key, CORPUS_FIELDS))
+    row = {key: value for key, value in row.items() if value is not None}
+    if "text" not in row and "image" not in row:
+        report("text", "is missing", sorted(row), 'give "text", "image" or both')
+    for name in ("text", "image"):
+        if name in row:
+            _check_string(name, row[name], report)
+    _check_options(row, report)
+    item = Item(row.get("text"), row.get("image"))
+    return CorpusRow(item, str(row["id"]) if "id" in row else None, row.get("metadata"))
 
 
 def _read_side(side: str, row: dict[str, object], report: Report) -> tuple[Item, ...]:
@@ -292,8 +336,8 @@ def _name(key: str) -> str:
     return key if key.isidentifier() and len(key) <= 40 else _short.repr(key)
 
 
-def _nearest_field(key: str) -> str:
+def _nearest_field(key: str, known: Sequence[str]) -> str:
     """Say which known field an unknown one was probably meant to be."""
     # The cut keeps difflib, which is quadratic, away from keys of a megabyte.
-    matches = difflib.get_close_matches(key[:64].lower(), FIELDS, n=1)
-    return f'did you mean "{matches[0]}"?' if matches else f"known fields: {', '.join(FIELDS)}"
+    matches = difflib.get_close_matches(key[:64].lower(), known, n=1)
+    return f'did you mean "{matches[0]}"?' if matches else f"known fields: {', '.join(known)}"

@@ -111,6 +111,27 @@ class PackedBatch:
             ),
         )
 
+    def without_unpooled_ends(self) -> "PackedBatch":
+        """Return the batch without the tokens behind each pooled span.
+
+        Attention is causal: what is averaged into the single vector never sees them.
+        """
+        kept = [end for _, end in self.pooled]
+        if kept == self.lengths:
+            return self
+        index = torch.cat(
+            [
+                torch.arange(first, first + count)
+                for first, count in zip(accumulate(self.lengths, initial=0), kept, strict=False)
+            ]
+        ).to(self.input_ids.device)
+        return replace(
+            self,
+            input_ids=self.input_ids[index],
+            position_ids=self.position_ids[:, index],
+            lengths=kept,
+        )
+
     def to_dict(self, prefix: str) -> dict[str, Any]:
         """Return the fields as a flat dictionary whose keys start with `prefix`."""
         return {f"{prefix}{name}": value for name, value in vars(self).items()}

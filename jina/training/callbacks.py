@@ -22,6 +22,8 @@ LOG_WORDS = {
     "negative_similarity": "negatives {:+.3f}",
     "pairs_per_second": "{:.3g} pairs/s",
     "tokens_per_second": "{:,.0f} tokens/s",
+    "tflops_per_second": "{:.3g} TFLOP/s",
+    "share_of_peak": "{:.0%} of the GPU's peak",
 }
 
 

@@ -54,6 +54,8 @@ def embed(
     limit = {"max_tokens": tokens_per_micro_batch} if tokens_per_micro_batch else {}
     with context():
         batch = model.with_vision_features(batch, **limit)
+    if not multi:
+        batch = batch.without_unpooled_ends()
     pieces = [batch.part(*ends) for ends in micro_batches(batch.lengths, tokens_per_micro_batch)]
 
     def run(piece: PackedBatch) -> tuple[Tensor, ...]:

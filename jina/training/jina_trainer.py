@@ -21,6 +21,7 @@ from jina.data.multimodal_dataset import MultimodalDataset
 from jina.data.reporting.length_figures import estimated_tokens
 from jina.models.checkpoint import ADAPTER_WEIGHTS
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
+from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
 from jina.training.callbacks import DivergedError, RunGuard, RunLog
@@ -74,7 +75,9 @@ class JinaEmbeddingTrainer(Trainer):
         self.temperature = Temperature(loss.temperature, learned=loss.learn_temperature)
         self.temperature.to(args.device)
         self.batch_sampler = self._sampler(self.train_dataset, args.train_batch_size)
-        self._figures = StepFigures()
+        rank = model.adapter_settings[model.trained_tasks[0]].rank
+        self._flops = StepFlops.of(model.config, rank)
+        self._figures = StepFigures(peak_tflops(args.device))
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
@@ -180,7 +183,8 @@ class JinaEmbeddingTrainer(Trainer):
             )
         if self.model.training:
             totals["temperature"] = self.temperature().detach()
-            self._figures.add(totals, whole, tokens=sum(batch.lengths))
+            flops = self._flops.step(batch.lengths, sum(batch.vision_tokens))
+            self._figures.add(totals, whole, tokens=sum(batch.lengths), flops=flops)
         return (loss, totals) if return_outputs else loss
 
     def _image_features(self, batch: PackedBatch) -> dict[int, Tensor]:

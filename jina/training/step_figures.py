@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from jina.training.distributed import sum_over_processes
+from jina.models.flops import TERA
+from jina.training.distributed import sum_over_processes, world_size
 from jina.training.global_batch import GlobalBatch
 
 logger = logging.getLogger("smartembed")
@@ -25,12 +26,17 @@ COLLAPSED_RANK = 2.0
 
 
 class StepFigures:
-    """Figures of the steps since the last log."""
+    """Figures of the steps since the last log.
 
-    def __init__(self) -> None:
+    Args:
+        peak: of the device in TFLOP/s, if known.
+    """
+
+    def __init__(self, peak: float | None = None) -> None:
+        self.peak = peak
         self._steps: list[dict[str, Tensor]] = []
         self._vectors: Tensor | None = None
-        self._pairs = self._tokens = 0
+        self._pairs, self._own = 0, [0.0, 0.0]
         self._since = 0.0
         self._has_warned = False
 
@@ -45,17 +51,20 @@ class StepFigures:
         yield
         self._since += time.perf_counter() - started
 
-    def add(self, totals: dict[str, Tensor], batch: GlobalBatch, *, tokens: int) -> None:
+    def add(
+        self, totals: dict[str, Tensor], batch: GlobalBatch, *, tokens: int, flops: float
+    ) -> None:
         """Add a step.
 
         Args:
             totals: parts of the loss, of all processes.
             batch: what was embedded.
             tokens: of this process.
+            flops: operations that these tokens need at least.
         """
         self._steps.append(totals)
         self._pairs += batch.pairing.own.shape[1]
-        self._tokens += tokens
+        self._own = [self._own[0] + tokens, self._own[1] + flops / TERA]
         contents, single = batch.pairing.column_contents, batch.candidates.single
         if single is not None:  # one of each content, else copies would look like a collapse
             one = contents.new_zeros(batch.pairing.num_contents[1])
@@ -72,13 +81,16 @@ class StepFigures:
             values = torch.stack([step[name].float() for step in self._steps if name in step])
             figures[name] = values.mean().item()
         seconds = time.perf_counter() - self._since
-        tokens = sum_over_processes(torch.tensor(float(self._tokens), device=values.device))
+        own = torch.tensor(self._own, device=values.device)
+        tokens, tera = (sum_over_processes(own) / seconds).tolist()
         figures["pairs_per_second"] = self._pairs / seconds
-        figures["tokens_per_second"] = tokens.item() / seconds
+        figures |= {"tokens_per_second": tokens, "tflops_per_second": tera}
+        if self.peak is not None:
+            figures["share_of_peak"] = tera / world_size() / self.peak
         if self._vectors is not None and len(self._vectors) > 1:
             figures |= signs_of_collapse(self._vectors)
             self.warn_once(figures)
-        self._steps, self._pairs, self._tokens = [], 0, 0
+        self._steps, self._pairs, self._own = [], 0, [0.0, 0.0]
         self.start()
         return figures
 

@@ -13,13 +13,14 @@ def identities_of(rows):
     return RowIdentities(np.array([i for row in rows for i in row], dtype=np.int64), offsets)
 
 
-def sampler_of(rows, *, batch_size, groups=None, seed=0, temperature=1.0):
+def sampler_of(rows, *, batch_size, groups=None, seed=0, temperature=1.0, **others):
     return ContrastiveBatchSampler(
         identities_of(rows),
         np.zeros(len(rows), dtype=int) if groups is None else np.array(groups),
         batch_size=batch_size,
         seed=seed,
         temperature=temperature,
+        **others,
     )
 
 
@@ -122,3 +123,44 @@ def test_a_hundred_thousand_rows_are_dealt_in_seconds():
     batches = list(ContrastiveBatchSampler(identities, groups, batch_size=1024, seed=0))
     assert len(batches) == 97
     assert all(len(np.unique(shared[batch])) == 1024 for batch in batches)
+
+
+# ---- several processes ---------------------------------------------------------------------
+
+
+def shares_of(rows, costs, *, processes, batch_size=16):
+    """Each process's batches, and those that a single process would have."""
+    whole = list(sampler_of(rows, batch_size=batch_size))
+    return whole, [
+        list(sampler_of(rows, batch_size=batch_size, share=(place, processes), costs=costs))
+        for place in range(processes)
+    ]
+
+
+def spread(costs, shares):
+    """How far the costs of the processes are apart, at the worst batch, relative to their mean."""
+    sums = np.array([[costs[batch].sum() for batch in share] for share in shares])
+    return (np.ptp(sums, axis=0) / sums.mean(axis=0)).max()
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_divide_each_batch_into_as_many_rows_and_about_as_many_tokens(seed, processes):
+    rows = random_corpus(seed)
+    costs = np.random.default_rng(seed).lognormal(4, 1, len(rows))  # a few rows are very long
+    whole, shares = shares_of(rows, costs, processes=processes)
+    for batch, *parts in zip(whole, *shares, strict=True):
+        assert {len(part) for part in parts} == {16 // processes}
+        assert sorted(row for part in parts for row in part) == sorted(batch)
+        longest = costs[batch].max()
+        sums = [costs[part].sum() for part in parts]
+        assert max(sums) - min(sums) <= longest  # dealt forth and back, no more than one row apart
+    by_turns = [[batch[place::processes] for batch in whole] for place in range(processes)]
+    assert spread(costs, shares) < spread(costs, by_turns)
+
+
+def test_without_costs_processes_divide_the_batch_all_the_same():
+    rows = random_corpus(1)
+    whole, shares = shares_of(rows, None, processes=2)
+    for batch, first, second in zip(whole, *shares, strict=True):
+        assert sorted(first + second) == sorted(batch)

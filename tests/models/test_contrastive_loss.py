@@ -1,15 +1,11 @@
 """The joint loss and its gradients against slow loops, however it is cut into tiles and parts."""
 
-import json
-import subprocess
-import sys
-from functools import cache, partial
+from functools import cache
 from itertools import product
-from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, normalize
+from torch.nn.functional import cosine_similarity
 
 from jina.models import contrastive_loss, scores
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
@@ -23,7 +19,7 @@ FORMS = {
     "symmetric": {"symmetric": True, "rated": False},
     "rated": {"symmetric": False, "rated": True},
 }
-SEEDS = range(16)
+SEEDS = range(12)
 BATCHES = {
     (seed, rated): random_batch(seed, rated=rated) for seed in SEEDS for rated in (False, True)
 }
@@ -163,7 +159,7 @@ def test_each_subset_of_the_parts_is_that_of_slow_loops(cut, form, weights):
     cut(40)
     for sizes in (SIZES, (12,)):
         options = {**FORMS[form], "weights": weights, "sizes": sizes}
-        assert max(error_of(seed, **options) for seed in (0, 1, 2)) <= 1e-12
+        assert max(error_of(seed, **options) for seed in (0, 1)) <= 1e-12
 
 
 CHANGES = {
@@ -278,7 +274,7 @@ def sum_of_parts(batch, pieces, **options):
 def test_parts_add_up_to_the_whole_and_a_part_may_be_empty(cut, form, limit):
     cut(limit)
     symmetric, rated = FORMS[form].values()
-    for seed in range(4):
+    for seed in range(3):
         batch = BATCHES[seed, rated]
         rows, positives = len(batch.query_contents), len(batch.owners)
         pieces = [
@@ -357,76 +353,6 @@ def test_there_is_no_second_derivative():
 # ---- precision -----------------------------------------------------------------------------
 
 
-def close_vectors(count=64, size=2048, positive=0.73, negative=0.59):
-    """Queries and positives in float64 with the cosines of a trained model (a narrow cone)."""
-    generator = torch.Generator().manual_seed(0)
-    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
-    cone, shared = draw(size), draw(count, size)
-    sides = []
-    for _ in range(2):
-        mixed = negative**0.5 * cone + (positive - negative) ** 0.5 * shared
-        sides.append(normalize(mixed + (1 - positive) ** 0.5 * draw(count, size), dim=1))
-    return sides
-
-
-def loss_of_pairs(sides, temperature=0.02):
-    """The product's loss of queries and positives, and its gradients."""
-    sides = [side.detach().requires_grad_() for side in sides]
-    rows = torch.arange(len(sides[0]))
-    pairing = pair_candidates(rows, rows + len(rows), owners=rows)
-    compute = ContrastiveLoss(Weights(1.0, 0.0, 0.0), (sides[0].shape[1],))
-    queries, candidates = (Embeddings(side, None) for side in sides)
-    loss, _ = compute(queries, candidates, pairing, temperature=torch.tensor(temperature))
-    return loss, torch.autograd.grad(loss, sides)
-
-
-def errors_of_pairs(found, expected):
-    """Relative errors of the loss and of the gradient."""
-    values, gradients = [], []
-    for loss, of_sides in (found, expected):
-        values.append(loss.item())
-        gradients.append(torch.cat([gradient.double().flatten() for gradient in of_sides]))
-    of_gradient = (gradients[0] - gradients[1]).norm() / gradients[1].norm()
-    return abs(values[0] / values[1] - 1), of_gradient.item()
-
-
-def test_bfloat16_vectors_give_the_loss_of_float64_at_a_low_temperature():
-    exact = close_vectors()
-    cosines = exact[0] @ exact[1].T
-    assert cosines.diag().mean().item() == pytest.approx(0.73, abs=0.01)
-    assert cosines[~torch.eye(64).bool()].mean().item() == pytest.approx(0.59, abs=0.01)
-    sides = [side.bfloat16() for side in exact]
-    rounded = loss_of_pairs([side.double() for side in sides])
-    loss, gradients = loss_of_pairs(sides)
-    assert loss.dtype == torch.float32
-    assert {gradient.dtype for gradient in gradients} == {torch.bfloat16}
-    of_loss, of_gradient = errors_of_pairs((loss, gradients), rounded)
-    assert of_loss < 1e-3
-    assert of_gradient < 1e-2
-
-    low = [side.clone().requires_grad_() for side in sides]
-    all_low = cross_entropy((low[0] @ low[1].T) / 0.02, torch.arange(64))
-    control = (all_low.detach(), torch.autograd.grad(all_low, low))
-    of_loss, of_gradient = errors_of_pairs(control, rounded)
-    assert of_loss > 1e-3
-    assert of_gradient > 1e-2
-
-
-def test_a_gradient_is_scaled_before_it_is_rounded():
-    sides = [side.bfloat16() for side in close_vectors(8, 16)]
-    wide = loss_of_pairs([side.float() for side in sides])[1]
-    low = [side.requires_grad_() for side in sides]
-    rows = torch.arange(8)
-    pairing = pair_candidates(rows, rows + 8, owners=rows)
-    queries, candidates = (Embeddings(side, None) for side in low)
-    compute = ContrastiveLoss(Weights(1.0, 0.0, 0.0), (16,))
-    loss, _ = compute(queries, candidates, pairing, temperature=torch.tensor(0.02))
-    (loss / 3).backward()
-    for side, gradient in zip(low, wide, strict=True):
-        assert torch.equal(side.grad, (gradient * torch.tensor(1 / 3)).bfloat16())
-        assert not torch.equal(side.grad, gradient.bfloat16() * torch.tensor(1 / 3).bfloat16())
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_autocast_around_the_loss_changes_no_bit(form):
     symmetric, rated = FORMS[form].values()
@@ -440,32 +366,3 @@ def test_autocast_around_the_loss_changes_no_bit(form):
         product = inputs[0] @ inputs[1].T
     assert all(map(torch.equal, within, without))
     assert product.dtype == torch.bfloat16  # what the autocast does to a score outside
-
-
-# ---- memory --------------------------------------------------------------------------------
-
-
-def measured(*arguments):
-    """The figures of `benchmarks.loss_memory`, which measures in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.loss_memory", *arguments]
-    root = Path(__file__).parents[2]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=root).stdout)
-
-
-@pytest.mark.slow
-def test_a_batch_of_32768_takes_less_than_300_mib_beyond_its_inputs():
-    found = measured("narrow")
-    assert found["items"] == 32_768
-    assert found["beyond_mib"] < 300
-
-
-@pytest.mark.slow
-def test_the_joint_loss_of_1024_items_takes_less_than_300_mib_beyond_its_inputs():
-    assert measured("joint", "--items", "1024")["beyond_mib"] < 300
-
-
-@pytest.mark.slow
-def test_a_loss_in_one_tile_takes_more():
-    whole = ["narrow", "--items", "8192"]
-    assert measured(*whole, "--tile", str(2**40))["beyond_mib"] > 300
-    assert measured(*whole)["beyond_mib"] < 300

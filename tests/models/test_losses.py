@@ -60,8 +60,9 @@ def rows_of(tensor):
 def test_info_nce_follows_its_definition(temperature, dtype, tolerance):
     for seed in SEEDS:
         scores, positive, negative = draw(seed)
+        lists = positive.tolist(), negative.tolist()
 
-        def slow(matrix, tau, masks=(positive.tolist(), negative.tolist())):
+        def slow(matrix, tau, masks=lists):
             return torch.stack(slow_info_nce(rows_of(matrix), *masks, tau))
 
         def product(matrix, tau, masks=(positive, negative)):
@@ -76,8 +77,9 @@ def test_divergence_follows_its_definition(temperature, dtype, tolerance):
     for seed in SEEDS:
         scores, positive, negative = draw(seed, count=2)
         either = positive | negative
+        lists = either.tolist()
 
-        def slow(dense, late, tau, mask=either.tolist()):
+        def slow(dense, late, tau, mask=lists):
             return torch.stack(slow_divergence(rows_of(dense), rows_of(late), mask, tau))
 
         def product(dense, late, tau, mask=either):
@@ -96,8 +98,9 @@ def test_cosent_follows_its_definition(temperature, dtype, tolerance, grades):
         ratings = torch.randint(0, grades, (count,), generator=generator) / 10
         ratings[:2] = torch.tensor([0.0, grades])
         scores = (torch.rand(count, generator=generator) * 2 - 1).double()
+        numbers = ratings.tolist()
 
-        def slow(values, tau, truth=ratings.tolist()):
+        def slow(values, tau, truth=numbers):
             return slow_cosent(values, truth, tau)
 
         def product(values, tau, truth=ratings):

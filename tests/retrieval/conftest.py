@@ -68,3 +68,14 @@ def by_hand():
         return [found[name] for name in METRICS]
 
     return measure
+
+
+@pytest.fixture
+def model_loaded_once(monkeypatch, jina_model, fixture_folder):
+    """Let jobs share the conformance model instead of reading it each time."""
+    load = type(jina_model).from_pretrained
+
+    def shared(folder, **options):
+        return jina_model if folder == fixture_folder else load(folder, **options)
+
+    monkeypatch.setattr(type(jina_model), "from_pretrained", shared)

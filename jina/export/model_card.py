@@ -1,0 +1,162 @@
+"""The model card, `README.md` of every saved model, from plain data.
+
+    configuration, data counts, metrics ─ model_card() ─► README.md ─ read_card_facts() ─► the same
+
+A card carries the facts it was made of in a comment at its end, so that an export of a trained
+folder can tell again how it was trained. Paths are cut to their last part and secrets are left out
+before anything is written.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from string import Template
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+
+TEMPLATES = Path(__file__).parent / "templates"
+BASE_MODEL = "jinaai/jina-embeddings-v4"
+CARD = "README.md"
+SECRET = re.compile(r"(^|_)(token|key|password|secret|credentials?)$", re.IGNORECASE)
+FACTS = re.compile(r"<!-- smartembed: (\{.*\}) -->")
+LIBRARIES = {
+    "official": "transformers",
+    "merged": "transformers",
+    "sentence-transformers": "sentence-transformers",
+    "multi-vector": "sentence-transformers",
+}
+
+
+def model_card(
+    configuration: Mapping[str, Any],
+    data: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    *,
+    loading: str = "",
+    format_: str = "official",
+    parity: Sequence[str] = (),
+) -> str:
+    """Compose a model card.
+
+    Args:
+        configuration: settings of the training, nested as they are; empty if unknown.
+        data: counts by name, such as `{"rows to train on": 679}`.
+        metrics: by name, `before` (optional) and `after` the training, each the value and the two
+            ends of its 95 % interval.
+        loading: Markdown on how to load this folder.
+        format_: which of the export formats the folder has.
+        parity: lines of the parity report of an export.
+
+    Returns:
+        Markdown with a metadata block that the hub reads.
+    """
+    configuration, data, metrics = (_clean(part or {}) for part in (configuration, data, metrics))
+    facts = {"configuration": configuration, "data": data, "metrics": metrics}
+    comment = json.dumps(facts, ensure_ascii=False).replace(">", "\\u003e")
+    parts = [
+        f"---\n{_metadata(metrics, format_)}\n---",
+        f"# Jina Embeddings V4{', fine-tuned' if configuration else ''}\n\n"
+        "Embeds texts and images in one space. "
+        f"Made from [{BASE_MODEL}](https://huggingface.co/{BASE_MODEL}) with SmartEmbed.",
+        template("licence", base=BASE_MODEL),
+        *_section("How to load it", loading),
+        *_section("Parity with the checkpoint it was exported from", "\n".join(parity)),
+        *_section("Results", _results(metrics)),
+        *_section("Data", _table(("what", "count"), data.items())),
+        *_section("Configuration", _as_yaml(configuration)),
+        f"<!-- smartembed: {comment} -->",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def read_card_facts(folder: Path) -> dict[str, Any]:
+    """Return configuration, data and metrics of a folder's card; empty ones if it tells none."""
+    file = folder / CARD
+    found = FACTS.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
+    unknown: dict[str, Any] = {"configuration": {}, "data": {}, "metrics": {}}
+    if not found:
+        return unknown
+    try:
+        facts = json.loads(found[-1])
+    except ValueError:
+        return unknown  # a card somebody wrote by hand
+    return {name: facts[name] if isinstance(facts.get(name), dict) else {} for name in unknown}
+
+
+def template(name: str, **values: str) -> str:
+    """Return a Markdown template with its `${…}` filled in."""
+    text = (TEMPLATES / f"{name}.md").read_text(encoding="utf-8")
+    return Template(text).substitute(values).rstrip()
+
+
+def _metadata(metrics: Mapping[str, Any], format_: str) -> str:
+    """Return the YAML block; results appear in it where there are any."""
+    name = "jina-embeddings-v4-finetuned"
+    results = [
+        EvalResult(
+            task_type="retrieval",
+            dataset_type="held-out-rows",
+            dataset_name="held-out rows",
+            metric_type=metric,
+            metric_value=values["after"][0],
+        )
+        for metric, values in metrics.items()
+    ]
+    return ModelCardData(
+        base_model=BASE_MODEL,
+        library_name=LIBRARIES[format_],
+        license="other",
+        license_name="non-commercial-as-the-base-model",
+        license_link=f"https://huggingface.co/{BASE_MODEL}",
+        pipeline_tag="visual-document-retrieval",
+        tags=["jina-embeddings-v4", "multimodal-embedding", "feature-extraction", format_],
+        **({"model_name": name, "eval_results": results} if results else {}),
+    ).to_yaml()
+
+
+def _results(metrics: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    rows = [
+        (name, *(_interval(values.get(when)) for when in ("before", "after")))
+        for name, values in metrics.items()
+    ]
+    return _table(("metric (95 % interval)", "before", "after"), rows)
+
+
+def _interval(values: Sequence[float] | None) -> str:
+    if values is None:
+        return "–"
+    value, low, high = values
+    return f"{value:.4f} ({low:.4f} to {high:.4f})"
+
+
+def _table(head: Sequence[str], rows: Any) -> str:
+    lines = [" | ".join(str(cell).replace("|", "\\|") for cell in row) for row in rows]
+    if not lines:
+        return ""
+    rule = "|".join("---" for _ in head)
+    return "\n".join([f"| {' | '.join(head)} |", f"|{rule}|", *(f"| {line} |" for line in lines)])
+
+
+def _as_yaml(configuration: Mapping[str, Any]) -> str:
+    if not configuration:
+        return ""
+    dumped = yaml.safe_dump(dict(configuration), sort_keys=False, allow_unicode=True)
+    return f"```yaml\n{dumped}```"
+
+
+def _section(title: str, text: str) -> list[str]:
+    return [f"## {title}", text] if text else []
+
+
+def _clean(value: Any) -> Any:
+    """Return plain data without secrets, and with paths cut to their last part."""
+    if isinstance(value, Mapping):
+        return {str(k): _clean(v) for k, v in value.items() if not SECRET.search(str(k))}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_clean(item) for item in value]
+    if isinstance(value, (bool, int, float)) or value is None:
+        return value
+    return PureWindowsPath(str(value)).name or str(value)[:1]
