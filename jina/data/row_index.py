@@ -151,7 +151,8 @@ class RowIndex:
         head, tail = _HALVES.unpack(identity)
         for side in SIDES:
             items = getattr(self, side)
-            places = np.flatnonzero((items.images == head) & (items.image_tails == tail))
+            is_it = (items.images == head) & (items.image_tails == tail) & (items.widths > 0)
+            places = np.flatnonzero(is_it)
             if len(places):
                 return int(np.searchsorted(items.offsets, places[0], side="right")) - 1
         return None

@@ -26,7 +26,7 @@ def image_features(
     max_tokens: int | None = None,
     cache: VisionCache | None = None,
     reload: Callable[[bytes], TokenSequence],
-) -> dict[int, Tensor]:
+) -> tuple[dict[int, Tensor], int]:
     """Find the features of each sequence's image, those of equal images once.
 
     Args:
@@ -37,7 +37,8 @@ def image_features(
         reload: makes a sequence, with patches, of an image that neither batch nor cache has.
 
     Returns:
-        (vision tokens, H) by the number of the sequence; equal images have the same tensor.
+        (vision tokens, H) by the number of the sequence, equal images with the same tensor; and how
+        many vision tokens the tower has made.
     """
     keys: dict[int, Key] = {
         item: batch.image_identities[item] or item
@@ -49,12 +50,14 @@ def image_features(
     missing = dict.fromkeys(key for key in keys.values() if key not in found)
     here = [sources[key] for key in missing if key in sources]
     device = batch.input_ids.device
+    made: dict[Key, Tensor] = {}
     for part in (
         _with_patches_of(batch, sorted(here)),
         *(pack([reload(key)]).to(device) for key in missing if key not in sources),
     ):
-        found |= _encode(model, part, max_tokens or VISION_TOKENS, cache)
-    return {item: found[key] for item, key in keys.items()}
+        made |= _encode(model, part, max_tokens or VISION_TOKENS, cache)
+    found |= made
+    return {item: found[key] for item, key in keys.items()}, sum(map(len, made.values()))
 
 
 def reload_image(
@@ -114,9 +117,8 @@ def _encode(
     items = [item for item, count in enumerate(batch.patch_counts) if count]
     features = model.with_vision_features(batch, max_tokens=max_tokens).vision_features
     found: dict[Key, Tensor] = {}
-    for item, own in zip(
-        items, features.split([batch.vision_tokens[i] for i in items]), strict=True
-    ):
+    counts = [batch.vision_tokens[item] for item in items]
+    for item, own in zip(items, features.split(counts), strict=True):
         identity = batch.image_identities[item]
         found[identity or item] = cache.put(identity, own) if cache and identity else own
     return found

@@ -149,7 +149,7 @@ class JinaEmbeddingTrainer(Trainer):
         """
         sides = [side for side in SIDES if f"{side}input_ids" in inputs]
         batch = concatenate([PackedBatch.from_dict(inputs, side) for side in sides])
-        features = self._image_features(batch)
+        features, encoded = self._image_features(batch)
         kept, places = distinct_items(batch.contents)
         batch = select(batch, kept, features)
         own = embed(
@@ -183,11 +183,11 @@ class JinaEmbeddingTrainer(Trainer):
             )
         if self.model.training:
             totals["temperature"] = self.temperature().detach()
-            flops = self._flops.step(batch.lengths, sum(batch.vision_tokens))
+            flops = self._flops.step(batch.lengths, encoded)
             self._figures.add(totals, whole, tokens=sum(batch.lengths), flops=flops)
         return (loss, totals) if return_outputs else loss
 
-    def _image_features(self, batch: PackedBatch) -> dict[int, Tensor]:
+    def _image_features(self, batch: PackedBatch) -> tuple[dict[int, Tensor], int]:
         datasets = [d for d in (self.train_dataset, self.eval_dataset) if d is not None]
         with self.accelerator.autocast():
             return image_features(
