@@ -47,11 +47,13 @@ class Rankings:
         queries: by their ids.
         positives: scores of right documents.
         negatives: scores of all others that were ranked.
+        missed: how many right documents stand too low to be in the file.
     """
 
     queries: dict[str, QueryRanking]
     positives: np.ndarray
     negatives: np.ndarray
+    missed: int
 
 
 def read_grades(file: Path) -> dict[str, dict[str, int]]:
@@ -84,7 +86,9 @@ def read_rankings(file: Path, grades: Grades, asked_for: Mapping[str, set[str]])
         if is_right or document in asked_for.get(query, ()):
             kept.noted[document] = found
         scores[is_right].append(found.score)
-    return Rankings(queries, np.array(scores[True]), np.array(scores[False]))
+    right = sum(grade > 0 for judged in grades.values() for grade in judged.values())
+    positives, negatives = (np.array(scores[is_right]) for is_right in (True, False))
+    return Rankings(queries, positives, negatives, right - len(positives))
 
 
 def _fields(file: Path, count: int) -> Iterator[list[str]]:
