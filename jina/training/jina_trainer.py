@@ -236,8 +236,9 @@ class JinaEmbeddingTrainer(Trainer):
         return super().train(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as transformers does, without counting it against the training speed."""
-        with self._figures.paused():
+        """Evaluate as transformers does; neither speed nor random draws of training see it."""
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with self._figures.paused(), torch.random.fork_rng(devices):
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(

@@ -7,7 +7,7 @@ trained model ─ measure_after ─► eval/after ┴─ paired difference ─�
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import yaml
 from transformers import TrainerState
 
 import jina
+from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError, MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.evaluation_folder import evaluate_to_folder
-from jina.retrieval.evaluation_plan import EvaluationSettings, plan_evaluation
+from jina.retrieval.evaluation_plan import EvaluationError, EvaluationSettings, plan_evaluation
 from jina.retrieval.item_embedding import TOKENS_PER_BATCH, EmbeddingError
 from jina.retrieval.processes import Processes
 from jina.retrieval.ranking import RankingError
@@ -43,7 +44,15 @@ from jina.training.yaml_loading import looks_secret
 SHOWN = {"ranking": ("ndcg@5", "recall@10"), "correlation": ("spearman",)}
 
 # What can go wrong once the model is saved.
-FAILURES = (ReportError, EmbeddingError, RankingError, DataError, OSError)
+FAILURES = (
+    ReportError,
+    EvaluationError,
+    EmbeddingError,
+    RankingError,
+    ImageError,
+    DataError,
+    OSError,
+)
 
 logger = logging.getLogger("smartembed")
 
@@ -115,7 +124,11 @@ class RunEvaluation:
         self, model: JinaEmbeddingsV4Model, name: Path, comparison: Comparison | None
     ) -> list[Result]:
         plan, left_out = plan_evaluation(self.dataset, self.settings)
-        about = {"smartembed": jina.__version__, "data": list(map(str, self.dataset.files))}
+        about = {
+            "smartembed": jina.__version__,
+            "data": list(map(str, self.dataset.files)),
+            "settings": asdict(self.settings),
+        }
         results, _ = evaluate_to_folder(
             model,
             self.dataset,
