@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from transformers import TrainerCallback, trainer
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,22 @@ def run_errand(python: str, module: str, errand: dict[str, Any]) -> dict[str, fl
 def errand_of_this_process() -> dict[str, Any]:
     """Return what `run_errand` asks of the process at hand."""
     return json.loads(sys.argv[1])
+
+
+def read_batches(workload: Path) -> dict[str, Any]:
+    """Return a workload's rows, images and texts with their prompts, in the order of train.py."""
+    return json.loads((workload / "batches.json").read_text(encoding="utf-8"))
+
+
+def write_vectors(errand: dict[str, Any], meter: Meter, vectors: np.ndarray) -> None:
+    """Write what embedding took, and the vectors (N, H) beside it."""
+    result = Path(errand["result"])
+    figures = {
+        "items_per_cpu_second": len(vectors) / meter.cpu_seconds(),
+        "peak_mib": meter.peak_mib(),
+    }
+    np.save(result.with_suffix(".npy"), vectors)
+    result.write_text(json.dumps(figures), encoding="utf-8")
 
 
 def interleave(

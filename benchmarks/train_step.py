@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from benchmarks.measuring import (
     errand_of_this_process,
     interleave,
+    read_batches,
     run_errand,
     summary,
     table,
@@ -72,7 +73,7 @@ def main() -> None:
             workload, options.rows, rows=(options.steps + 2) * options.batch_size,
             batch_size=options.batch_size, seed=options.seed,
         )  # fmt: skip
-        facts = json.loads((workload / "batches.json").read_text(encoding="utf-8"))
+        facts = read_batches(workload)
         variants = [name for name in options.variants if python_of(name, options)]
         runs = interleave(variants, options.repeats, partial(run, workload, facts, options))
     rows = summary(runs, speed=SPEED, baseline=BASELINE)

@@ -5,7 +5,6 @@ imports nothing of SmartEmbed. Its collator would add ten tokens to each query; 
 the tokens that all variants get. Left padding and the last token as the vector are its own.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import SequentialSampler
 
-from benchmarks.measuring import errand_of_this_process, watch_trainer
+from benchmarks.measuring import errand_of_this_process, read_batches, watch_trainer
 from benchmarks.rivals.stock_trainer import lora_config, training_arguments
 
 
@@ -25,7 +24,7 @@ def main() -> None:
     """Train the steps that the errand asks for."""
     errand = errand_of_this_process()
     folder = Path(errand["workload"])
-    pairs = json.loads((folder / "batches.json").read_text(encoding="utf-8"))["pairs"]
+    pairs = read_batches(folder)["pairs"]
     model = BiQwen2_5.from_pretrained(folder / "stock", key_mapping={"^model": "language_model"})
     processor = BiQwen2_5_Processor.from_pretrained(folder / "stock")
     watch_trainer(errand)

@@ -5,7 +5,6 @@ imports nothing of SmartEmbed. It pools all tokens of an image, prompt included,
 are its own.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from torch.utils.data import SequentialSampler
 
-from benchmarks.measuring import errand_of_this_process, watch_trainer
+from benchmarks.measuring import errand_of_this_process, read_batches, watch_trainer
 from benchmarks.rivals.stock_trainer import lora_config, training_arguments
 
 MINI_BATCH = 8
@@ -40,7 +39,7 @@ def main() -> None:
     loss: Any = MultipleNegativesRankingLoss(model, scale=scale)
     if errand["variant"] == "ST, cached loss":
         loss = CachedMultipleNegativesRankingLoss(model, scale=scale, mini_batch_size=MINI_BATCH)
-    pairs = json.loads((folder / "batches.json").read_text(encoding="utf-8"))["pairs"]
+    pairs = read_batches(folder)["pairs"]
     columns = {name: [pair[name] for pair in pairs] for name in ("image", "text")}
     rows = Dataset.from_dict(columns).cast_column("image", ImageFeature())
     watch_trainer(errand)

@@ -5,7 +5,6 @@ nothing of SmartEmbed. Two forward passes a step, of the padded images and of th
 through `Qwen2_5_VLForConditionalGeneration` with all hidden states and the language-model head.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from benchmarks.measuring import errand_of_this_process, watch_trainer
+from benchmarks.measuring import errand_of_this_process, read_batches, watch_trainer
 
 # decoder only, as the published adapters are; Jina's own pattern would match the vision tower, too
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -32,7 +31,7 @@ def main() -> None:
     """Train the steps that the errand asks for."""
     errand = errand_of_this_process()
     folder = Path(errand["workload"])
-    batches = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
+    batches = read_batches(folder)
     processor = AutoProcessor.from_pretrained(folder / "stock")
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder / "stock")
     watch_trainer(errand)
