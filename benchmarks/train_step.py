@@ -49,6 +49,7 @@ ST = "benchmarks.rivals.sentence_transformer"
 COLPALI = "benchmarks.rivals.colpali_engine_trainer"
 ONE_GRAPH = "training.tokens_per_micro_batch=null"
 CACHING = f"training.tokens_per_micro_batch={MICRO_BATCH}"
+FEATURES = "data.vision_cache=memory"
 VARIANTS = {
     "naive": Variant(STOCK),
     "naive, checkpointing": Variant(STOCK),
@@ -57,8 +58,12 @@ VARIANTS = {
     "colpali-engine": Variant(COLPALI),
     "ours, one graph": Variant(OURS, (ONE_GRAPH,)),
     "ours, gradient caching": Variant(OURS, (CACHING,)),
+    "ours, one graph, features cached": Variant(OURS, (ONE_GRAPH, FEATURES), is_second_epoch=True),
+    "ours, gradient caching, features cached": Variant(
+        OURS, (CACHING, FEATURES), is_second_epoch=True
+    ),
 }
-SAME = ("naive", "naive, checkpointing", "ours, one graph", "ours, gradient caching")
+SAME = ("naive", "naive, checkpointing", *(name for name in VARIANTS if name.startswith("ours")))
 
 
 def main() -> None:
