@@ -29,9 +29,13 @@ class Meter:
 
     def reset(self) -> None:
         """Start counting here."""
-        Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's high-water mark
+        self.forget_peak()
         self._before = _status_mib("VmRSS")
         self._start = time.process_time()
+
+    def forget_peak(self) -> None:
+        """Let the peak be that of what comes, above the same start."""
+        Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's high-water mark
 
     def cpu_seconds(self) -> float:
         """Return the CPU time since the start, of all threads."""
@@ -61,8 +65,10 @@ class StepTimer(TrainerCallback):
         self.meter = Meter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Note when a step ended."""
+        """Note when a step ended; memory counts behind the warm ones, too."""
         self.ends.append(self.meter.cpu_seconds())
+        if len(self.ends) == self.warm_steps:
+            self.meter.forget_peak()
 
     def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
         """Note the loss, which shows whether variants compute the same."""

@@ -60,6 +60,8 @@ def test_memory_is_counted_from_the_reset_on():
     assert meter.peak_mib() < 10
     np.ones(40 * 2**17).sum()
     assert 35 < meter.peak_mib() < 60
+    meter.forget_peak()
+    assert meter.peak_mib() < 10
 
 
 def test_warm_steps_are_not_counted(tmp_path):
