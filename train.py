@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from transformers import set_seed
@@ -21,17 +22,30 @@ from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError
 from jina.models.checkpoint import CheckpointError
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.retrieval.evaluation_plan import EvaluationError
+from jina.retrieval.item_embedding import EmbeddingError
+from jina.retrieval.ranking import RankingError
 from jina.training.callbacks import DivergedError
 from jina.training.global_batch import BatchError
 from jina.training.jina_trainer import JinaEmbeddingTrainer
+from jina.training.run_evaluation import RunEvaluation
 from jina.training.run_inputs import check_inputs
-from jina.training.startup_report import startup_report, usage_lines
+from jina.training.startup_report import startup_facts, startup_report, usage_lines
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
 from jina.training.vision_cache import open_vision_cache
 
 logger = logging.getLogger("smartembed")
 
 BAD_INPUT, DIVERGED = 2, 3
+BAD_INPUTS = (
+    ConfigError,
+    DataError,
+    ImageError,
+    CheckpointError,
+    BatchError,
+    EmbeddingError,
+    EvaluationError,
+)
 ONE_STEP = {
     "max_steps": 1,
     "logging_steps": 1,
@@ -51,10 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
     try:
         train(load_config(options.config, options.set), options)
-    except (ConfigError, DataError, ImageError, CheckpointError, BatchError) as error:
+    except BAD_INPUTS as error:
         logger.error("%s", error)
         return BAD_INPUT
-    except DivergedError as error:
+    except (DivergedError, RankingError) as error:
         logger.error("%s", error)
         return DIVERGED
     return 0
@@ -79,8 +93,13 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
         attn_implementation=config.model.attn_implementation,
         device="cpu" if config.training.use_cpu else None,
     )
+    model.processor = inputs.processor  # rows are ranked at the sizes they are trained at
     is_bf16 = model.dtype == torch.bfloat16 and model.device.type == "cuda"
     args = config.training_arguments(bf16=is_bf16)
+    evaluation = None
+    if inputs.eval_set is not None and not options.dry_run:
+        evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
+        evaluation.measure_before(model)
     set_seed(args.seed)  # before a new adapter is drawn
     lora = config.lora
     model.train_adapters(
@@ -107,12 +126,15 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
                 inputs.processor, max_text_tokens=config.data.max_text_tokens
             ),
         )
-        logger.info("%s\n", startup_report(config, inputs, trainer))
+        facts = startup_facts(config, inputs, trainer)
+        logger.info("%s\n", startup_report(facts))
         trainer.train(resume_from_checkpoint=options.resume or None)
     if options.dry_run:
         logger.info("Dry run: one step done, nothing saved.")
         return
     trainer.save_model()
+    if evaluation is not None:
+        evaluation.finish(model, trainer.state, facts)
     logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
 
 

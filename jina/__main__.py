@@ -31,6 +31,7 @@ COMMANDS = (
     Command("index", "make, fill and trim an index of texts and images", "index"),
     Command("search", "find by text or image in an index", "search"),
     Command("mine", "add hard negatives to training rows", "mine"),
+    Command("report", "write the HTML page of a finished run", "report"),
     Command("doctor", "say what is installed, used and needed", "doctor"),
     Command("export", "write a model for other libraries, and check it", "export"),
     Command("tiny-checkpoint", "write a tiny checkpoint of random weights", "tiny_checkpoint"),

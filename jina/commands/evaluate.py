@@ -7,7 +7,6 @@ with intervals, rankings and judgements for trec_eval, and the figures of each q
 
 import argparse
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -21,14 +20,8 @@ from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.comparison import Comparison
-from jina.retrieval.evaluation import evaluate
-from jina.retrieval.evaluation_files import (
-    RunWriter,
-    complete_folder,
-    require_new,
-    write_judgements,
-    write_results,
-)
+from jina.retrieval.evaluation_files import require_new
+from jina.retrieval.evaluation_folder import evaluate_to_folder
 from jina.retrieval.evaluation_plan import (
     DEPTH,
     EvaluationError,
@@ -37,7 +30,6 @@ from jina.retrieval.evaluation_plan import (
     plan_evaluation,
 )
 from jina.retrieval.evaluation_report import report_lines
-from jina.retrieval.item_collections import ItemReader
 from jina.retrieval.item_embedding import (
     ITEMS_PER_SHARD,
     MAX_TEXT_TOKENS,
@@ -50,7 +42,6 @@ from jina.retrieval.ranking import RankingError
 BAD_INPUT = (CheckpointError, DataError, EmbeddingError, EvaluationError, RankingError)
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-VECTORS = "vectors"  # a folder that is there only while the evaluation runs
 
 logger = logging.getLogger("smartembed")
 
@@ -166,30 +157,18 @@ def _measure(
     """Embed, rank, write and report."""
     model = JinaEmbeddingsV4Model.from_pretrained(options.model, dtype=options.dtype)
     model.processor = model.processor.with_image_settings(max_pixels=options.max_pixels)
-    dataset, is_first = inputs.dataset, processes.is_first
-    with complete_folder(options.output, is_first=is_first) as folder:
-        results = evaluate(
-            model,
-            dataset,
-            inputs.plan,
-            settings,
-            scratch=folder / VECTORS,
-            watch=RunWriter(folder).watch if is_first else None,
-            processes=processes,
-        )
-        problems = [*inputs.problems, *dict.fromkeys(p for r in results for p in r.problems())]
-        if is_first:
-            shutil.rmtree(folder / VECTORS)
-            write_judgements(folder, inputs.plan, ItemReader(dataset))
-            write_results(
-                folder,
-                results,
-                dataset.index,
-                about=_about(options, settings),
-                problems=problems,
-                comparison=inputs.comparison,
-            )
-    if is_first:
+    results, problems = evaluate_to_folder(
+        model,
+        inputs.dataset,
+        inputs.plan,
+        settings,
+        options.output,
+        about=_about(options, settings),
+        left_out=inputs.problems,
+        comparison=inputs.comparison,
+        processes=processes,
+    )
+    if processes.is_first:
         for line in report_lines(results, problems, inputs.comparison):
             logger.info("%s", line)
         logger.info("Wrote %s: metrics.json, rankings and judgements.", options.output)

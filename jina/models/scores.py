@@ -17,9 +17,9 @@ from torch import Tensor
 from jina.models.embeddings import TokenVectors
 
 SHORTEST = 1e-12  # of a vector that is divided by its length
-SIMILARITIES = 2**22  # token similarities that are in memory at once
+SIMILARITIES = 2**21  # token similarities that are in memory at once
 QUERY_TOKENS = 2**13  # of them from so many query tokens
-MATCHES = 2**23  # places of matching tokens that are in memory at once
+MATCHES = 2**22  # places of matching tokens that are in memory at once
 
 
 class DenseScores:

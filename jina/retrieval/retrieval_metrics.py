@@ -21,9 +21,11 @@ def evaluate_retrieval(
     dataset: MultimodalDataset,
     *,
     multi: bool = False,
+    sizes: tuple[int, ...] = (),
     both: bool = False,
     max_text_tokens: int = MAX_TEXT_TOKENS,
     tokens_per_batch: int = TOKENS_PER_BATCH,
+    folder: Path | None = None,
     processes: Processes | None = None,
 ) -> dict[str, float]:
     """Measure how well queries find their positives among all positives and hard negatives.
@@ -32,40 +34,50 @@ def evaluate_retrieval(
         model: left as it is, in training or not.
         dataset: the rows, each embedded with the adapter of its task.
         multi: rank by multi vectors, too.
+        sizes: smaller ones that single vectors are cut to and measured, too.
         both: rank queries for positives, too.
         max_text_tokens: longer texts are cut.
         tokens_per_batch: of a forward pass.
+        folder: holds the vectors meanwhile; all processes see it. The machine's own for
+            temporary files by default, which other machines don't.
         processes: that share the work; by default those the launcher started.
 
     Returns:
-        Metrics of single vectors at full size as `ndcg@5`, of multi vectors as `multi_ndcg@5`:
-        means over the queries of all directions. Graded pairs give `spearman` and `pearson`.
+        Metrics of single vectors at full size as `ndcg@5`, cut to 128 numbers as `dim128_ndcg@5`,
+        of multi vectors as `multi_ndcg@5`: means over the queries of all directions. Graded pairs
+        give `spearman` and `pearson`.
 
     Raises:
-        EvaluationError: there is no row to measure with.
+        EvaluationError: there is no row to measure with, or the model has no such size.
     """
     processes = processes or Processes.current()
+    whole = max(model.config.matryoshka_dims)
     settings = EvaluationSettings(
         vectors=("single", "multi") if multi else ("single",),
-        sizes=(max(model.config.matryoshka_dims),),
+        sizes=(whole, *sizes),
         both=both,
         max_text_tokens=max_text_tokens,
         tokens_per_batch=tokens_per_batch,
     )
     plan, _ = plan_evaluation(dataset, settings)
-    own = tempfile.mkdtemp(prefix="smartembed-") if processes.is_first else ""
+    own = tempfile.mkdtemp(prefix="vectors-", dir=folder) if processes.is_first else ""
     scratch = Path(processes.exchange(own)[0])
     try:
         results = evaluate(model, dataset, plan, settings, scratch=scratch, processes=processes)
     finally:
         if processes.is_first:
             shutil.rmtree(scratch)
-    return _means(results, "single", "") | _means(results, "multi", "multi_")
+    found: dict[str, float] = {}
+    for setup in settings.setups(model.config):
+        prefix = "multi_" if setup.vectors == "multi" else f"dim{setup.size}_"
+        own_results = (result for result in results if result.setup == setup)
+        found |= _means(own_results, "" if setup == ("single", whole) else prefix)
+    return found
 
 
-def _means(results: Iterable[Result], vectors: str, prefix: str) -> dict[str, float]:
-    """Average results of some vectors, each query counting once."""
-    chosen = [r for r in results if r.setup.vectors == vectors and len(r.measured)]
+def _means(results: Iterable[Result], prefix: str) -> dict[str, float]:
+    """Average results of one setup, each query counting once."""
+    chosen = [result for result in results if len(result.measured)]
     found: dict[str, float] = {}
     for kind in ("ranking", "correlation"):
         same = [result for result in chosen if result.kind == kind]

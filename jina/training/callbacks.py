@@ -16,6 +16,10 @@ LOG_WORDS = {
     "multi_loss": "multi {:.4f}",
     "kl_loss": "kl {:.4f}",
     "eval_loss": "loss {:.4f}",
+    "eval_ndcg@5": "nDCG@5 {:.4f}",
+    "eval_recall@10": "recall@10 {:.4f}",
+    "eval_multi_ndcg@5": "multi nDCG@5 {:.4f}",
+    "eval_spearman": "Spearman {:.4f}",
     "grad_norm": "gradient {:.3g}",
     "learning_rate": "rate {:.2e}",
     "positive_similarity": "positives {:+.3f}",
@@ -86,7 +90,8 @@ class RunLog(TrainerCallback):
         logs = kwargs["logs"]
         figures = [words.format(logs[name]) for name, words in LOG_WORDS.items() if name in logs]
         if figures and state.is_world_process_zero:
-            what = "held-out" if "eval_loss" in logs else "step"
+            is_evaluation = any(name.startswith("eval_") for name in logs)
+            what = "held-out" if is_evaluation else "step"
             line = "  ".join(figures)
             logger.info(
                 "%8s %*d/%d  %s",

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
 from jina.data.multimodal_dataset import MultimodalDataset
@@ -24,6 +25,8 @@ from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
+from jina.retrieval.item_embedding import TOKENS_PER_BATCH
+from jina.retrieval.retrieval_metrics import evaluate_retrieval
 from jina.training.callbacks import DivergedError, RunGuard, RunLog
 from jina.training.config_sections import DataSection, LossSection, TrainingSection
 from jina.training.distinct_items import distinct_items, select
@@ -236,6 +239,32 @@ class JinaEmbeddingTrainer(Trainer):
         """Evaluate as transformers does, without counting it against the training speed."""
         with self._figures.paused():
             return super().evaluate(*args, **kwargs)
+
+    def evaluation_loop(
+        self, dataloader: DataLoader, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
+    ) -> EvalLoopOutput:
+        """Compute the loss as transformers does, and rank the rows: `eval_ndcg@5` and others.
+
+        Raises:
+            RankingError: a score isn't finite.
+        """
+        output = super().evaluation_loop(
+            dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs
+        )
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        known = self.model.config.matryoshka_dims
+        found = evaluate_retrieval(
+            self.model,
+            dataloader.dataset,
+            multi=self.loss.weights.needs_multi,
+            sizes=tuple(size for size in self.loss.sizes if size in known and size < max(known)),
+            max_text_tokens=self.data_collator.max_text_tokens,
+            tokens_per_batch=self.micro_batches.tokens_per_micro_batch or TOKENS_PER_BATCH,
+            folder=folder,
+        )
+        output.metrics.update({f"{metric_key_prefix}_{name}": v for name, v in found.items()})
+        return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own figures, averaged since the last log, to what transformers logs."""

@@ -121,16 +121,23 @@ def _vector_sizes(config: JinaTrainingConfig, base_model_path: Path) -> Iterator
         )
 
 
-def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset:
+def data_policy(config: JinaTrainingConfig) -> DataPolicy:
+    """Return how the rows of a run are checked."""
     data = config.data
-    policy = DataPolicy(
+    return DataPolicy(
         is_deep=data.check_images == "pixels",
         skips_bad_rows=data.on_bad_sample == "skip",
         max_bad_fraction=data.max_bad_fraction,
         cache_folder=Path(config.training.output_dir).parent / CHECKS_FOLDER,
     )
+
+
+def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset:
     return MultimodalDataset(
-        files, image_base_dir=data.image_base_dir, tasks=config.lora.tasks, policy=policy
+        files,
+        image_base_dir=config.data.image_base_dir,
+        tasks=config.lora.tasks,
+        policy=data_policy(config),
     )
 
 

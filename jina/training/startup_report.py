@@ -24,11 +24,11 @@ PARTS = {
 }
 
 
-def startup_report(
+def startup_facts(
     config: JinaTrainingConfig, inputs: RunInputs, trainer: JinaEmbeddingTrainer
-) -> str:
-    """Describe settings, data, model and batches of a run, in aligned lines."""
-    blocks = {
+) -> dict[str, list[tuple[str, str]]]:
+    """Describe settings, data, model and batches of a run: titles, labels and values."""
+    return {
         "Settings that differ from the defaults": [
             (change.key, f"{change.value}  ({change.origin})")
             for change in config.changed_settings()
@@ -42,6 +42,10 @@ def startup_report(
         "Model": [*describe_model(trainer.model)],
         "Batches": [*describe_batches(trainer)],
     }
+
+
+def startup_report(blocks: dict[str, list[tuple[str, str]]]) -> str:
+    """Write the facts in aligned lines."""
     lines = []
     for title, rows in blocks.items():
         lines += ["", title, *(f"  {name:<40} {value}" for name, value in rows)]

@@ -7,6 +7,7 @@ Precedence: defaults < project_config.yaml < local_paths.yaml beside it < `--set
 All problems are raised together in one `ConfigError`, each with its file and line.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +18,8 @@ from pydantic.fields import FieldInfo
 from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
+from jina.retrieval.correlations import CORRELATIONS
+from jina.retrieval.ranking_metrics import METRICS
 from jina.training.config_sections import (
     OUR_TRAINING_FIELDS,
     DataSection,
@@ -33,6 +36,7 @@ from jina.training.yaml_loading import (
     ConfigError,
     describe_problem,
     looks_secret,
+    nearest_name,
     show_value,
 )
 
@@ -73,6 +77,8 @@ class JinaTrainingConfig(Section):
         values = self.training.model_dump(exclude=set(OUR_TRAINING_FIELDS))
         if "bf16" not in self.training.model_fields_set:
             values["bf16"] = bf16
+        if "eval_on_start" not in self.training.model_fields_set:
+            values["eval_on_start"] = self.data.eval is not None  # the figures to compare with
         if self.evaluation.every_steps is not None:
             values |= {"eval_strategy": "steps", "eval_steps": self.evaluation.every_steps}
         try:
@@ -204,6 +210,7 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
     yield from _source_conflicts(config.data)
     yield from _image_conflicts(config.data)
     yield from _evaluation_conflicts(config, settings)
+    yield from _unknown_metric(config)
     yield from _two_names(settings)
     yield from _missing_trackers(config.training.report_to)
 
@@ -273,12 +280,31 @@ def _evaluation_conflicts(
         asked = {
             "evaluation.every_steps": (every_steps, None),
             "training.eval_strategy": (strategy, "no"),
+            "training.eval_on_start": (config.training.eval_on_start, False),
         }
         for key, (value, off) in asked.items():
             if value != off:
                 wrong = "there is nothing to evaluate: data.eval is null"
                 advice = f"name a file in data.eval or set {key} to {show_value(off)}"
                 yield Finding((key, "data.eval"), wrong, show_value(value), advice)
+
+
+def _unknown_metric(config: JinaTrainingConfig) -> Iterator[Finding]:
+    """Find a metric that no evaluation has: transformers would only miss it at the first one."""
+    named = config.training.metric_for_best_model
+    if named is None:
+        return
+    kinds = ["", "multi_"] if config.loss.weights.multi else [""]
+    ranking = [f"eval_{kind}{name}" for kind in kinds for name in (*METRICS, *CORRELATIONS)]
+    smaller = re.fullmatch(r"(?:eval_)?dim\d+_(.+)", named)  # sizes are the checkpoint's
+    asked = f"eval_{smaller[1] if smaller else named.removeprefix('eval_')}"
+    if asked not in ("eval_loss", *ranking):
+        near = nearest_name(asked, ranking)
+        advice = (
+            f"did you mean {near}?" if near else f"use eval_loss or one of {', '.join(ranking)}"
+        )
+        key = "training.metric_for_best_model"
+        yield Finding((key,), "no figure of an evaluation", show_value(named), advice)
 
 
 def _two_names(settings: Mapping[str, Setting]) -> Iterator[Finding]:

@@ -133,8 +133,10 @@ def test_patches_lie_in_the_order_of_the_vision_tower():
         pixels[28 * i + 14 * y :, 28 * j + 14 * x :][:14, :14].permute(2, 0, 1)  # (3, 14, 14)
         for i in range(2) for j in range(3) for y in range(2) for x in range(2)
     ]  # fmt: skip
+    assert torch.equal(patches, torch.stack(expected).flatten(1))
     two_frames = torch.stack([torch.stack(expected)] * 2, dim=2)
-    assert_close(patches, two_frames.flatten(1) / 255, rtol=0, atol=1e-6)
+    found = settings.pixel_values(patches)
+    assert_close(found, two_frames.flatten(1) / 255, rtol=0, atol=1e-6)
 
 
 def test_settings_may_stand_under_size_or_beside_it():

@@ -19,7 +19,7 @@ SETUP = Setup("single", 8)
 @pytest.fixture
 def dataset(write_rows):
     rows = [{"query": f"q{i}", "positive": f"p{i}"} for i in range(40)]
-    return MultimodalDataset(write_rows(rows), task=None)
+    return MultimodalDataset(write_rows(rows))
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_same_rows_are_accepted_and_others_refused(measured, write, plan, wr
     read.require_same_rows(plan)
     rows = [{"query": f"q{i}", "positive": f"p{i}"} for i in range(41)]
     other, _ = plan_evaluation(
-        MultimodalDataset(write_rows(rows, "other.jsonl"), task=None), EvaluationSettings()
+        MultimodalDataset(write_rows(rows, "other.jsonl")), EvaluationSettings()
     )
     with pytest.raises(EvaluationError, match="--baseline: measured other rows; got retrieval"):
         read.require_same_rows(other)

@@ -22,7 +22,7 @@ def dataset(rows, write_rows):
     rows[0]["positive"] = ["a red square", "something red", "a warm square"]
     rows[4]["positive"] = ["an orange square", "a warm square"]
     rows[1]["negative"] = ["a cold square", "grass", "a green circle"]
-    return MultimodalDataset(write_rows(rows), task=None)
+    return MultimodalDataset(write_rows(rows))
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_another_adapter_gives_other_rankings(measure, collect, rows, write_rows
     seen, watch = collect
     for task in ("retrieval", "code"):
         own = [{**row, "task": task} for row in rows]
-        measure(MultimodalDataset(write_rows(own), task=None), watch=watch)
+        measure(MultimodalDataset(write_rows(own)), watch=watch)
     half = len(seen) // 2
     assert [row[:3] for row in seen[:half]] == [row[:3] for row in seen[half:]]
     assert seen[:half] != seen[half:]
@@ -147,7 +147,7 @@ class TestGradedPairs:
             for i, query in enumerate(asked)
             for j, other in enumerate(found)
         ]
-        return MultimodalDataset(write_rows(rows), task=None)
+        return MultimodalDataset(write_rows(rows))
 
     @pytest.mark.parametrize("vectors", ["single", "multi"])
     def test_correlations_are_those_of_scores_with_similarities(
@@ -177,7 +177,7 @@ class TestGradedPairs:
     def test_equal_scores_are_told(self, measure, write_rows):
         row = {"query": "a", "score": 3, **TEXT_MATCHING}
         rows = [{**row, "positive": word} for word in ("x", "y", "z")]
-        result = measure(MultimodalDataset(write_rows(rows), task=None))[0]
+        result = measure(MultimodalDataset(write_rows(rows)))[0]
         assert "all scores are equal" in next(iter(result.problems()))
         assert np.isnan(result.means()["spearman"])
 
@@ -185,7 +185,7 @@ class TestGradedPairs:
 class TestPlan:
     def test_rows_of_other_tasks_are_left_out_and_told(self, write_rows):
         rows = [{"query": "a", "positive": "x"}, {"query": "b", "positive": "y", "task": "code"}]
-        dataset = MultimodalDataset(write_rows(rows), task=None)
+        dataset = MultimodalDataset(write_rows(rows))
         plan, problems = plan_evaluation(dataset, EvaluationSettings(task="code"))
         assert [part.task for part in plan] == ["code"]
         assert problems == ["task: 1 rows of retrieval are left out"]
@@ -230,12 +230,12 @@ class TestTrainingMetrics:
         assert len({len(result.values) for result in results}) == 2
 
     def test_a_data_set_for_training_does(self, jina_model, rows, write_rows):
-        dataset = MultimodalDataset(write_rows(rows), task="retrieval")
+        dataset = MultimodalDataset(write_rows(rows), tasks=("retrieval",))
         assert 0 <= evaluate_retrieval(jina_model, dataset)["ndcg@5"] <= 1
 
     def test_a_model_in_training_is_left_in_training(self, fresh_model, dataset):
         model = fresh_model()
-        model.train_adapter("retrieval")
+        model.train_adapters("retrieval")
         model.train()
         before = {name: p.clone() for name, p in model.trained_parameters().items()}
         evaluate_retrieval(model, dataset)

@@ -12,7 +12,7 @@ from jina.retrieval.judgements import directions_of, item_id
 @pytest.fixture
 def read(rows, write_rows):
     """Return a function from rows to their data set; the pictures of `rows` are there."""
-    return lambda own: MultimodalDataset(write_rows(own), task=None)
+    return lambda own: MultimodalDataset(write_rows(own))
 
 
 def directions(dataset, *, both=False, task="retrieval"):

@@ -83,7 +83,7 @@ class TestResult:
 
         rows[0]["source"], rows[1]["source"] = "shop", "web"
         rows[2]["metadata"] = {"lang": "de"}
-        index = MultimodalDataset(write_rows(rows[:3]), task=None).index
+        index = MultimodalDataset(write_rows(rows[:3])).index
         found = result([[1, 1], [0, 0]], members=[[0, 0], [0, 1], [1, 2]])
         slices = {by: {n: c.tolist() for n, c in some.items()} for by, some in
                   found.slices(index).items()}  # fmt: skip
