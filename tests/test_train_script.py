@@ -291,6 +291,7 @@ def test_two_processes_share_a_feature_cache_with_the_next_run(config, run, tmp_
     assert "8 of 8 images known" in run(*settings)[1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     """Plain gradient descent without dropout, so that only the order of sums differs."""
     settings = json.loads(config.read_text())
