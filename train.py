@@ -32,6 +32,7 @@ from jina.training.run_evaluation import RunEvaluation
 from jina.training.run_inputs import check_inputs
 from jina.training.startup_report import startup_facts, startup_report, usage_lines
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
+from jina.training.vision_cache import open_vision_cache
 
 logger = logging.getLogger("smartembed")
 
@@ -120,6 +121,7 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
             micro_batches=config.training,
             train_dataset=inputs.train_set,
             eval_dataset=inputs.eval_set,
+            vision_cache=open_vision_cache(config, model, inputs, args),
             data_collator=ContrastiveDataCollator(
                 inputs.processor, max_text_tokens=config.data.max_text_tokens
             ),

@@ -342,6 +342,22 @@ def test_the_demo_learns_its_training_rows(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_feature_cache_with_the_next_run(config, run, tmp_path):
+    settings = ["--set", "data.vision_cache=disk"]
+    alone = run(*settings, "--dry-run")[1]
+    assert f"{tmp_path / 'cache' / 'vision'}" in alone
+    assert "0 of 8 images known" in alone
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
+    two = ["--set", "training.per_device_train_batch_size=2"]
+    command = [sys.executable, *launcher, ROOT / "train.py", "--config", config, *settings, *two]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(  # noqa: S603 - our own command
+        command, env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert len([*(tmp_path / "cache" / "vision").rglob("*.features")]) == 3
+    assert "8 of 8 images known" in run(*settings)[1]
+
+
 def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     """Plain gradient descent without dropout, so that only the order of sums differs."""
     settings = json.loads(config.read_text())

@@ -112,6 +112,12 @@ class DataSection(Section):
     max_bad_fraction: float = Field(
         0.01, ge=0, lt=1, description="the share of rows that skip may leave out"
     )
+    vision_cache: Literal["off", "memory", "disk"] = Field(
+        "off", description="keep what the vision tower makes of an image, for later epochs or runs"
+    )
+    vision_cache_gib: float = Field(
+        32.0, gt=0, description="the most room the cache takes; a process's own in memory"
+    )
 
     @property
     def train_files(self) -> list[Path]:

@@ -29,11 +29,14 @@ from jina.retrieval.item_embedding import TOKENS_PER_BATCH
 from jina.retrieval.retrieval_metrics import evaluate_retrieval
 from jina.training.callbacks import DivergedError, RunGuard, RunLog
 from jina.training.config_sections import DataSection, LossSection, TrainingSection
+from jina.training.distinct_items import distinct_items, select
 from jina.training.distributed import copy_from_first, sum_gradients, sum_over_processes
 from jina.training.global_batch import SIDES, gather_batch
 from jina.training.gradient_cache import embed
+from jina.training.image_features import image_features, reload_image
 from jina.training.step_figures import StepFigures
 from jina.training.temperature import Temperature
+from jina.training.vision_cache import RefreshEachEpoch, VisionCache
 
 LOSS_STATE = "loss.safetensors"
 
@@ -47,6 +50,7 @@ class JinaEmbeddingTrainer(Trainer):
         loss: what is computed.
         data: how rows are dealt into batches.
         micro_batches: how many tokens are in memory with their graphs.
+        vision_cache: features of images that needn't be encoded again.
         others: as for `Trainer`, above all the data sets and the collator.
     """
 
@@ -58,6 +62,7 @@ class JinaEmbeddingTrainer(Trainer):
         loss: LossSection,
         data: DataSection,
         micro_batches: TrainingSection,
+        vision_cache: VisionCache | None = None,
         **others: Any,
     ) -> None:
         _ = args.device  # settles the number of GPUs,
@@ -66,7 +71,7 @@ class JinaEmbeddingTrainer(Trainer):
         # gradients of processes are summed in `training_step`, of micro-batches in between
         model._is_accelerate_prepared = True  # so accelerate puts no DDP around it
         self.model_accepts_loss_kwargs = False  # the loss is divided by the accumulation steps
-        self.data, self.micro_batches = data, micro_batches
+        self.data, self.micro_batches, self.vision_cache = data, micro_batches, vision_cache
         self.loss = ContrastiveLoss(
             Weights(**loss.weights.model_dump()), matryoshka_sizes(loss, model), loss.symmetric
         )
@@ -79,6 +84,8 @@ class JinaEmbeddingTrainer(Trainer):
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
+        if vision_cache is not None:
+            self.add_callback(RefreshEachEpoch(vision_cache))
 
     # ---- batches ---------------------------------------------------------------------------
 
@@ -145,6 +152,9 @@ class JinaEmbeddingTrainer(Trainer):
         """
         sides = [side for side in SIDES if f"{side}input_ids" in inputs]
         batch = concatenate([PackedBatch.from_dict(inputs, side) for side in sides])
+        features, encoded = self._image_features(batch)
+        kept, places = distinct_items(batch.contents)
+        batch = select(batch, kept, features)
         own = embed(
             self.model,
             batch,
@@ -154,7 +164,7 @@ class JinaEmbeddingTrainer(Trainer):
             tokens_per_micro_batch=self.micro_batches.tokens_per_micro_batch,
             tokens_with_graph=self.micro_batches.tokens_with_graph,
             context=self.accelerator.autocast,  # accelerate wraps `forward`, which isn't called
-        )
+        ).take(places)
         whole = gather_batch(inputs, own)
         whole.refuse_without_negatives(symmetric=self.loss.symmetric)
         loss, parts = self.loss(
@@ -176,9 +186,22 @@ class JinaEmbeddingTrainer(Trainer):
             )
         if self.model.training:
             totals["temperature"] = self.temperature().detach()
-            flops = self._flops.step(batch.lengths, sum(batch.vision_tokens))
+            flops = self._flops.step(batch.lengths, encoded)
             self._figures.add(totals, whole, tokens=sum(batch.lengths), flops=flops)
         return (loss, totals) if return_outputs else loss
+
+    def _image_features(self, batch: PackedBatch) -> tuple[dict[int, Tensor], int]:
+        datasets = [d for d in (self.train_dataset, self.eval_dataset) if d is not None]
+        with self.accelerator.autocast():
+            return image_features(
+                self.model,
+                batch,
+                max_tokens=self.micro_batches.tokens_per_micro_batch,
+                cache=self.vision_cache,
+                reload=lambda identity: reload_image(
+                    identity, datasets, self.data_collator.processor
+                ),
+            )
 
     def prediction_step(
         self,

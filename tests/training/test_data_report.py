@@ -163,10 +163,15 @@ def test_a_text_without_room_beside_its_image_is_a_problem_only_for_a_run(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_score_rates_one_pair_of_texts_to_match(validate, write_rows, changes, wrong):
+def test_a_score_that_is_trained_on_rates_one_pair_of_texts_to_match(
+    validate, config, write_rows, changes, wrong
+):
     row = {"query": "a", "positive": "b", "task": "text-matching", "score": 1}
-    assert validate(write_rows([row], "right.jsonl"))[0] == 0
-    code, said = validate(write_rows([{**row, **changes}], "wrong.jsonl"))
+    of_run = ("--config", config(lora={"tasks": ["text-matching", "retrieval"]}))
+    assert validate(write_rows([row], "right.jsonl"), *of_run)[0] == 0
+    file = write_rows([{**row, **changes}], "wrong.jsonl")
+    assert validate(file)[0] == 0  # good for evaluation, where a score is a relevance
+    code, said = validate(file, *of_run)
     assert code == 2
     assert f"score: {wrong}; got 1" in said
 

@@ -114,14 +114,14 @@ class RowChecker:
 
 
 def unusable(sample: Sample, tasks: Sequence[str]) -> list[Fault]:
-    """Return why nobody, or not this run, can train on a row; of no tasks, only the first."""
+    """Return why a run that trains these tasks can't train on a sound row; of none, nothing."""
     faults = []
     own = sample.task or DEFAULT_TASK
     if tasks and own not in tasks:
         what = f"is not {' or '.join(map(repr, tasks))}, which this run trains"
         remedy = "add it to lora.tasks or move the row to another file"
         faults.append(Fault(sample.line, "task", what, repr(own), remedy))
-    if sample.score is not None:
+    if tasks and sample.score is not None:
         for what, is_wrong in (
             (f"is only trained on for {RATED_TASK}", own != RATED_TASK),
             ("rates one pair, and there are several positives", len(sample.positives) > 1),
