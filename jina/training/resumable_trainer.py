@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Trainer, TrainerState, TrainingArguments, set_seed
 
@@ -44,6 +43,7 @@ from jina.training.training_state import (
     restore_optimizer,
     restore_random_state,
     restore_scheduler,
+    stored_tensors,
 )
 
 logger = logging.getLogger("smartembed")
@@ -105,6 +105,13 @@ class ResumableTrainer(Trainer):
             trained = sum(p.nbytes for p in self.model.trained_parameters().values())
             self.checkpoints.require_space(ADAM_COPIES * trained)
         return super().train(resume_from_checkpoint or None, **kwargs)
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """Run an epoch, unless the last step was done before; transformers would add another."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**kwargs)
+        else:
+            self.control.should_training_stop = True
 
     # ---- saving ----------------------------------------------------------------------------
 
@@ -193,7 +200,7 @@ class ResumableTrainer(Trainer):
         restore_optimizer(
             self._plain_optimizer(),
             self._names(),
-            load_file(stored.path / OPTIMIZER),
+            stored_tensors(stored.path / OPTIMIZER),
             values["optimizer"],
             where=stored.path / OPTIMIZER,
             keep_settings=changed,
@@ -223,7 +230,7 @@ class ResumableTrainer(Trainer):
         if checkpoint is None:
             return
         file = Path(checkpoint) / RANDOM
-        states, current = load_file(file), random_state(self.args.device)
+        states, current = stored_tensors(file), random_state(self.args.device)
         for name in current.keys() & {*states, "torch"}:
             if name not in states or states[name].shape[1:] != current[name].shape:
                 raise CheckpointError(f"{file}: {name}: not the state of a generator; not used")

@@ -14,12 +14,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from jina.models.checkpoint import CheckpointError
 
 PYTHON_VERSION, NUMPY_NAME = 3, "MT19937"  # of the generators' states
+
+
+def stored_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        CheckpointError: it isn't one.
+    """
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise CheckpointError(f"{file}: unreadable; got {error}; not used") from error
 
 
 def optimizer_contents(
