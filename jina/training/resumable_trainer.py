@@ -202,13 +202,13 @@ class ResumableTrainer(Trainer):
             self._names(),
             stored_tensors(stored.path / OPTIMIZER),
             values["optimizer"],
-            where=stored.path / OPTIMIZER,
+            where=stored.path,
             keep_settings=changed,
         )
         restore_scheduler(
             self.lr_scheduler,
             values["scheduler"],
-            where=stored.path / STATE,
+            where=stored.path,
             replayed_steps=stored.step if changed else None,
         )
         self._restore_references(values["data"], is_same_run=stored.run == self.run)
@@ -265,7 +265,10 @@ class ResumableTrainer(Trainer):
 def _check_trainer_state(stored: StoredCheckpoint) -> None:
     """Raise `CheckpointError` unless transformers can take its state, of the right step."""
     file = stored.path / TRAINER_STATE
-    values = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file}: not valid JSON; got {error}; not used") from error
     names = {field.name for field in fields(TrainerState)}
     if not isinstance(values, dict) or values.keys() != names:
         raise CheckpointError(f"{file}: not what this version of transformers saves; not used")

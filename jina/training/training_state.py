@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from jina.models.checkpoint import CheckpointError
+from jina.training.checkpointing import OPTIMIZER, STATE
 
 PYTHON_VERSION, NUMPY_NAME = 3, "MT19937"  # of the generators' states
 
@@ -88,14 +89,15 @@ def restore_optimizer(
     current = optimizer.state_dict()["param_groups"]
     ordered = _names_in_order(optimizer, names)
     groups = [{**g, "params": [ordered[i] for i in g["params"]]} for g in current]
-    _require_same_groups(values["groups"], groups, where)
+    _require_same_groups(values["groups"], groups, where / STATE)
     shapes = {name: parameter.shape for parameter, name in names.items()}
     places = {name: place for place, name in enumerate(ordered)}
     state: dict[int, dict[str, Any]] = {}
     for full_name, value in (*tensors.items(), *values["numbers"].items()):
         name, _, key = full_name.rpartition("|")
         if name not in places or isinstance(value, Tensor) and _is_wrong(value, shapes[name]):
-            raise CheckpointError(f"{where}: {full_name}: not of this optimizer; not used")
+            file = where / (OPTIMIZER if full_name in tensors else STATE)
+            raise CheckpointError(f"{file}: {full_name}: not of this optimizer; not used")
         state.setdefault(places[name], {})[key] = value
     chosen = current if keep_settings else values["groups"]
     merged = [{**new, "params": old["params"]} for new, old in zip(chosen, current, strict=True)]
@@ -123,7 +125,7 @@ def restore_scheduler(
             scheduler.step()
         return
     if values.keys() != scheduler.state_dict().keys():
-        raise CheckpointError(f"{where}: the state of another scheduler; not used")
+        raise CheckpointError(f"{where / STATE}: the state of another scheduler; not used")
     scheduler.load_state_dict(dict(values))
 
 
@@ -167,7 +169,7 @@ def _names_in_order(optimizer: Optimizer, names: Mapping[nn.Parameter, str]) -> 
 
 
 def _require_same_groups(
-    stored: Iterable[Mapping[str, Any]], current: Iterable[Mapping[str, Any]], where: Path
+    stored: Iterable[Mapping[str, Any]], current: Iterable[Mapping[str, Any]], file: Path
 ) -> None:
     """Raise unless two optimizers have the same settings, and the same parameters in each group."""
 
@@ -175,7 +177,7 @@ def _require_same_groups(
         return [(group["params"], set(group)) for group in groups]
 
     if shape_of(stored) != shape_of(current):
-        raise CheckpointError(f"{where}: the state of another optimizer; not used")
+        raise CheckpointError(f"{file}: the state of another optimizer; not used")
 
 
 def _is_wrong(tensor: Tensor, shape: torch.Size) -> bool:

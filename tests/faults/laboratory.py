@@ -34,7 +34,7 @@ from jina.training.training_config import JinaTrainingConfig
 from jina.training.training_state import optimizer_contents
 
 TIMEOUT = 60  # seconds; a child that takes longer hangs
-FINAL, ORDER, ERROR = "final.json", "order.txt", "error.txt"
+FINAL, ERROR = "final.json", "error.txt"
 
 Prepare = Callable[[JinaEmbeddingTrainer], object]
 
@@ -177,7 +177,7 @@ class _RowLog(TrainerCallback):
 
     def __init__(self, trainer: JinaEmbeddingTrainer, folder: Path) -> None:
         self._seen: list[list[int]] = []
-        self._file = folder / ORDER
+        self._file = order_file(folder)
         step = trainer.compute_loss
 
         def noting(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -193,9 +193,14 @@ class _RowLog(TrainerCallback):
         self._seen.clear()
 
 
+def order_file(folder: Path) -> Path:
+    """Return where the rows of a run's steps are written, beside its folder."""
+    return folder.with_name(f"{folder.name}.order")
+
+
 def row_order(folder: Path) -> dict[int, Any]:
     """Return the rows of each step; of one that was run twice, the last time."""
-    lines = (folder / ORDER).read_text().splitlines()
+    lines = order_file(folder).read_text().splitlines()
     whole = [line for line in lines if line.endswith("]]]")]  # a kill may tear the last one
     return dict(json.loads(line) for line in whole)
 

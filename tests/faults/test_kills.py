@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.kills import POINTS, SAVE_TO_DIE_IN, die_at, kill_at_random
-from tests.faults.laboratory import Recipe, row_order
+from tests.faults.laboratory import Recipe, order_file, row_order
 
 RECIPES = [
     Recipe(),
@@ -51,7 +51,7 @@ def test_a_run_killed_at_any_point_of_a_save_goes_on_from_a_whole_checkpoint(
     is_whole = point in ("after rename", "during rotation")
     first = sorted(row_order(folder))
     assert first == [1, 2, 3, 4]
-    lines = (folder / "order.txt").read_text().splitlines()
+    lines = order_file(folder).read_text().splitlines()
     assert len(lines) == (4 if is_whole else 5)  # the step of a lost save is taken again
     assert SAVE_TO_DIE_IN == 3
 
