@@ -24,6 +24,7 @@ from transformers import TrainerCallback, set_seed
 
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.models import tiny_checkpoint
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.checkpointing import SaveError
 from jina.training.config_sections import DataSection, LossSection, LossWeights, TrainingSection
@@ -33,6 +34,7 @@ from jina.training.stopping import FaultError, StopOnSignal, StoppedError, fault
 from jina.training.training_config import JinaTrainingConfig
 from jina.training.training_state import optimizer_contents
 
+MEMORY = Path("/dev/shm")  # noqa: S108 - a kill needs no disk, and flushing one takes time
 TIMEOUT = 60  # seconds; a child that takes longer hangs
 FINAL, ERROR = "final.json", "error.txt"
 
@@ -65,12 +67,12 @@ class Laboratory:
 
     Attributes:
         model: loaded; children train their copies.
-        dataset: its rows.
+        datasets: rows of the tasks that a recipe trains.
         hangs: children that had to be ended.
     """
 
     model: JinaEmbeddingsV4Model
-    dataset: MultimodalDataset
+    datasets: dict[tuple[str, ...], MultimodalDataset]
     hangs: int = field(default=0)
 
     def trainer(self, recipe: Recipe, folder: Path) -> JinaEmbeddingTrainer:
@@ -91,10 +93,12 @@ class Laboratory:
             gradient_accumulation_steps=recipe.accumulation,
             tokens_per_micro_batch=recipe.tokens,
         )
+        dataset = self.datasets[recipe.tasks]
         config = JinaTrainingConfig(
-            data=DataSection(train=str(self.dataset.files[0]), eval=None), training=section
+            data=DataSection(train=str(dataset.files[0]), eval=None), training=section
         )
         set_seed(recipe.seed)
+        self.model.trained_tasks = ()  # of another test's trainer in this process
         self.model.train_adapters(*recipe.tasks, dropout=recipe.dropout)
         return JinaEmbeddingTrainer(
             self.model,
@@ -102,7 +106,7 @@ class Laboratory:
             run=recipe.identity,
             loss=LossSection(weights=LossWeights(multi=0.0, kl=0.0), learn_temperature=True),
             data=config.data,
-            train_dataset=self.dataset,
+            train_dataset=dataset,
             micro_batches=section,
             data_collator=ContrastiveDataCollator(self.model.processor, max_text_tokens=32),
         )
@@ -170,6 +174,33 @@ class Laboratory:
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
         return self.wait(child)
+
+
+def build_laboratory(folder: Path) -> Laboratory:
+    """Build a laboratory of a model with one layer and eight rows of three tasks, in a folder."""
+    layers, depth = ("num_hidden_layers", 1), ("depth", 1)
+    whole = [{**tiny_checkpoint.TEXT_CONFIG}, {**tiny_checkpoint.VISION_CONFIG}]
+    tiny_checkpoint.TEXT_CONFIG.update([layers])
+    tiny_checkpoint.VISION_CONFIG.update([depth])
+    tiny_checkpoint.build_tiny_checkpoint(folder / "model", ["a red square"], seed=0)
+    tiny_checkpoint.TEXT_CONFIG.update(whole[0])
+    tiny_checkpoint.VISION_CONFIG.update(whole[1])
+    model = JinaEmbeddingsV4Model.from_pretrained(folder / "model", device="cpu", dtype="float32")
+    datasets = {}
+    for tasks in (("retrieval",), ("retrieval", "code")):
+        rows = [
+            {
+                "query": f"query {i}",
+                "positive": f"positive {i}",
+                "negative": ["a", "b", "c"][: i % 3],
+                "task": tasks[i % len(tasks)],
+            }
+            for i in range(8)
+        ]
+        file = folder / f"{len(tasks)}.jsonl"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        datasets[tasks] = MultimodalDataset(file)
+    return Laboratory(model, datasets)
 
 
 class _RowLog(TrainerCallback):
