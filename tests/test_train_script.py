@@ -94,7 +94,8 @@ def test_a_new_adapter_of_another_rank_trains_and_fits_the_official_layout(run, 
 def test_resume_goes_on_from_the_newest_checkpoint(run):
     every_step = ("--set", "training.save_steps=1")
     assert run(*every_step, "--set", "training.max_steps=2")[0] == 0
-    code, printed = run(*every_step, "--resume")
+    longer = ("--allow-change", "training.max_steps", "--overwrite")
+    code, printed = run(*every_step, "--resume", *longer)
     assert code == 0
     assert "step 3/3" in printed
     assert "step 2/3" not in printed
@@ -141,7 +142,7 @@ def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_ro
     file = write_rows(rows)
     skipping = ("--set", "data.on_bad_sample=skip", "--set", "data.max_bad_fraction=0.12")
     for _ in range(2):  # checked, and from the cache
-        code, printed = run(*skipping)
+        code, printed = run(*skipping, "--overwrite")
         assert code == 0
         assert "train                                    8 rows, 8 distinct images" in printed
         assert "train, bad rows skipped                  1, see python -m jina validate" in printed
