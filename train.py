@@ -1,8 +1,9 @@
 """Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
 
 Reads project_config.yaml, checks every row and image, trains adapters and writes a complete
-checkpoint. `torchrun train.py` does it on several GPUs. Exit codes: 0 done, 2 bad configuration or
-data, 3 training went wrong.
+checkpoint, and with held-out rows a report. `torchrun train.py` does it on several GPUs. Started
+again, it goes on where it was interrupted. Exit codes: 0 done, 2 bad configuration or data, 3
+training went wrong, 4 something around it broke, 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import set_seed
+from transformers import TrainingArguments, set_seed
 
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.image_loading import ImageError
@@ -25,18 +27,36 @@ from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.evaluation_plan import EvaluationError
 from jina.retrieval.item_embedding import EmbeddingError
 from jina.retrieval.ranking import RankingError
+from jina.training import distributed
 from jina.training.callbacks import DivergedError
+from jina.training.checkpointing import SaveError, StoredCheckpoint
 from jina.training.global_batch import BatchError
 from jina.training.jina_trainer import JinaEmbeddingTrainer
+from jina.training.output_folder import (
+    AUTO,
+    MUST,
+    NEVER,
+    StartOptions,
+    choose_start,
+    held,
+    prepare,
+)
 from jina.training.run_evaluation import RunEvaluation
-from jina.training.run_inputs import check_inputs
+from jina.training.run_identity import run_identity
+from jina.training.run_inputs import RunInputs, check_inputs
 from jina.training.startup_report import startup_facts, startup_report, usage_lines
+from jina.training.stopping import (
+    FaultError,
+    StopOnSignal,
+    StoppedError,
+    faults_explained,
+)
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
 from jina.training.vision_cache import open_vision_cache
 
 logger = logging.getLogger("smartembed")
 
-BAD_INPUT, DIVERGED = 2, 3
+BAD_INPUT, DIVERGED, FAULT, KILLED = 2, 3, 4, 130
 BAD_INPUTS = (
     ConfigError,
     DataError,
@@ -71,6 +91,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DivergedError, RankingError) as error:
         logger.error("%s", error)
         return DIVERGED
+    except (SaveError, FaultError) as error:
+        logger.error("%s", error)
+        return FAULT
+    except StoppedError as stop:
+        logger.warning("%s", stop)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return KILLED
     return 0
 
 
@@ -80,13 +108,91 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--config", default="project_config.yaml", metavar="FILE")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     parser.add_argument("--dry-run", action="store_true", help="take one step, save nothing")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const=MUST,
+        default=AUTO,
+        choices=(AUTO, MUST, NEVER),
+        help="go on from the newest checkpoint: where there is one (auto, the default), "
+        "or stop (must, also --resume alone), or start over (never)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a finished model in the output folder"
+    )
+    parser.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="go on although this differs from the checkpoint's run, such as data.train or code",
+    )
     return parser.parse_args(argv)
 
 
 def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
-    """Inputs, model, adapter, trainer; then train and save."""
-    inputs = check_inputs(config, resume=options.resume)
+    """Check the inputs, see where to start, then train and save."""
+    chosen = StartOptions(options.resume, options.overwrite, tuple(options.allow_change))
+    inputs = check_inputs(config, None if options.dry_run else chosen)
+    if options.dry_run:
+        try_one_step(config, inputs)
+        return
+    folder = Path(config.training.output_dir)
+    with held(folder):
+        datasets = {"data.train": inputs.train_set, "data.eval": inputs.eval_set}
+        with config.training_arguments(bf16=False).main_process_first(desc="digest of the model"):
+            run = run_identity(
+                config, inputs.base_model_path, datasets, processes=distributed.world_size()
+            )
+        start = choose_start(folder, run, chosen)
+        distributed.wait_for_all()  # what they choose from is deleted next
+        if distributed.rank() == 0:
+            prepare(folder, start)
+        train_from(start, run, config, inputs)
+
+
+def train_from(
+    start: StoredCheckpoint | None,
+    run: dict[str, Any],
+    config: JinaTrainingConfig,
+    inputs: RunInputs,
+) -> None:
+    """Load the model, train on from a checkpoint or from the start, save and measure."""
+    model, args = load_model(config, inputs)
+    evaluation = None
+    if inputs.eval_set is not None:
+        evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
+        if start is None or not evaluation.is_begun:
+            evaluation.measure_before(model)
+    if start is not None:
+        args.eval_on_start = False  # it has been, before the first step
+    trainer = build_trainer(config, inputs, model, args, run)
+    facts = startup_facts(config, inputs, trainer)
+    logger.info("%s\n", startup_report(facts))
+    with StopOnSignal() as stop, faults_explained(Path(args.output_dir)):
+        trainer.add_callback(stop)
+        trainer.train(None if start is None else str(start.path))
+        trainer.save_model()
+    if evaluation is not None:
+        evaluation.finish(model, trainer.state, facts)
+    logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
+
+
+def try_one_step(config: JinaTrainingConfig, inputs: RunInputs) -> None:
+    """Take a single step and save nothing."""
+    model, args = load_model(config, inputs)
+    with tempfile.TemporaryDirectory() as nowhere:
+        args = replace(args, output_dir=nowhere, **ONE_STEP)
+        trainer = build_trainer(config, inputs, model, args, {})
+        logger.info("%s\n", startup_report(startup_facts(config, inputs, trainer)))
+        trainer.train()
+    logger.info("Dry run: one step done, nothing saved.")
+
+
+def load_model(
+    config: JinaTrainingConfig, inputs: RunInputs
+) -> tuple[JinaEmbeddingsV4Model, TrainingArguments]:
+    """Load the base model, and settle what depends on it."""
     model = JinaEmbeddingsV4Model.from_pretrained(
         inputs.base_model_path,
         dtype=config.model.dtype,
@@ -95,11 +201,17 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
     )
     model.processor = inputs.processor  # rows are ranked at the sizes they are trained at
     is_bf16 = model.dtype == torch.bfloat16 and model.device.type == "cuda"
-    args = config.training_arguments(bf16=is_bf16)
-    evaluation = None
-    if inputs.eval_set is not None and not options.dry_run:
-        evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
-        evaluation.measure_before(model)
+    return model, config.training_arguments(bf16=is_bf16)
+
+
+def build_trainer(
+    config: JinaTrainingConfig,
+    inputs: RunInputs,
+    model: JinaEmbeddingsV4Model,
+    args: TrainingArguments,
+    run: dict[str, Any],
+) -> JinaEmbeddingTrainer:
+    """Make adapters trainable, and put everything together."""
     set_seed(args.seed)  # before a new adapter is drawn
     lora = config.lora
     model.train_adapters(
@@ -110,32 +222,20 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
         alpha=lora.alpha,
         dropout=lora.dropout,
     )
-    with tempfile.TemporaryDirectory() as nowhere:
-        if options.dry_run:
-            args = replace(args, output_dir=nowhere, **ONE_STEP)
-        trainer = JinaEmbeddingTrainer(
-            model,
-            args,
-            loss=config.loss,
-            data=config.data,
-            micro_batches=config.training,
-            train_dataset=inputs.train_set,
-            eval_dataset=inputs.eval_set,
-            vision_cache=open_vision_cache(config, model, inputs, args),
-            data_collator=ContrastiveDataCollator(
-                inputs.processor, max_text_tokens=config.data.max_text_tokens
-            ),
-        )
-        facts = startup_facts(config, inputs, trainer)
-        logger.info("%s\n", startup_report(facts))
-        trainer.train(resume_from_checkpoint=options.resume or None)
-    if options.dry_run:
-        logger.info("Dry run: one step done, nothing saved.")
-        return
-    trainer.save_model()
-    if evaluation is not None:
-        evaluation.finish(model, trainer.state, facts)
-    logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
+    return JinaEmbeddingTrainer(
+        model,
+        args,
+        run=run,
+        loss=config.loss,
+        data=config.data,
+        micro_batches=config.training,
+        train_dataset=inputs.train_set,
+        eval_dataset=inputs.eval_set,
+        vision_cache=open_vision_cache(config, model, inputs, args),
+        data_collator=ContrastiveDataCollator(
+            inputs.processor, max_text_tokens=config.data.max_text_tokens
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import train
 from jina.__main__ import main as jina_command
 from jina.data.checking import row_check
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
+from jina.retrieval.report_page.run_record import ReportError
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,7 +94,8 @@ def test_a_new_adapter_of_another_rank_trains_and_fits_the_official_layout(run, 
 def test_resume_goes_on_from_the_newest_checkpoint(run):
     every_step = ("--set", "training.save_steps=1")
     assert run(*every_step, "--set", "training.max_steps=2")[0] == 0
-    code, printed = run(*every_step, "--resume")
+    longer = ("--allow-change", "training.max_steps", "--overwrite")
+    code, printed = run(*every_step, "--resume", *longer)
     assert code == 0
     assert "step 3/3" in printed
     assert "step 2/3" not in printed
@@ -140,7 +142,7 @@ def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_ro
     file = write_rows(rows)
     skipping = ("--set", "data.on_bad_sample=skip", "--set", "data.max_bad_fraction=0.12")
     for _ in range(2):  # checked, and from the cache
-        code, printed = run(*skipping)
+        code, printed = run(*skipping, "--overwrite")
         assert code == 0
         assert "train                                    8 rows, 8 distinct images" in printed
         assert "train, bad rows skipped                  1, see python -m jina validate" in printed
@@ -170,6 +172,72 @@ def test_control_without_skip_one_bad_row_stops_the_run(run, rows, write_rows):
     assert code == 2
     assert "train.jsonl:4: query_image: missing.png: does not exist" in printed
     assert "too many rows" not in printed
+
+
+# --- held-out rows and the report ----------------------------------------------------------------
+
+
+@pytest.fixture
+def held_out(write_rows, rows):
+    """Flags of a run with held-out rows."""
+    file = write_rows(rows, "eval.jsonl")
+    return ("--set", f"data.eval={file}", "--set", "training.per_device_eval_batch_size=4")
+
+
+def test_a_run_with_held_out_rows_ends_with_a_report(run, held_out, tmp_path):
+    code, printed = run(*held_out, "--set", "evaluation.every_steps=2")
+    assert code == 0
+    assert [printed.count(f"held-out {step}/3") for step in range(4)] == [1, 0, 1, 1]
+    assert "held-out before → after  image→text  single-128 ndcg@5 " in printed
+    out = tmp_path / "out"
+    assert f"Report: {out / 'run/report.html'}" in printed
+    before, after = (
+        json.loads((out / f"eval/{name}/metrics.json").read_text()) for name in ("before", "after")
+    )
+    assert "difference" in after["results"][0]
+    assert "difference" not in before["results"][0]
+    first = json.loads((out / "run/trainer_state.json").read_text())["log_history"][0]
+    assert first["step"] == 0  # the adapter goes on from the checkpoint's, so both are the base
+    assert first["eval_ndcg@5"] == before["results"][0]["metrics"]["ndcg@5"]["value"]
+    report = (out / "run/report.html").read_bytes()
+    assert jina_command(["report", str(out), "--output", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_bytes() == report
+
+
+def test_what_a_run_notes_is_no_part_of_its_checkpoint(run, held_out, tmp_path):
+    assert run(*held_out)[0] == 0
+    again = ("--set", f"model.base_model_path={tmp_path / 'out'}", "--set", "data.eval=null")
+    assert run(*again, "--set", f"training.output_dir={tmp_path / 'next'}")[0] == 0
+    assert (tmp_path / "next/config.json").is_file()
+    assert not (tmp_path / "next/run").exists()
+    assert not list((tmp_path / "next").rglob("*.html"))
+
+
+def test_without_held_out_rows_there_is_no_report(run, tmp_path):
+    code, printed = run()
+    assert code == 0
+    assert "held-out" not in printed
+    assert not (tmp_path / "out/run").exists()
+
+
+def test_a_dry_run_measures_nothing(run, held_out, tmp_path):
+    code, printed = run(*held_out, "--dry-run")
+    assert code == 0
+    assert "held-out" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_fails_leaves_the_saved_model_and_exit_code_0(
+    run, held_out, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise ReportError("page: is broken; got nothing; mend it")
+
+    monkeypatch.setattr("jina.training.run_evaluation.write_report", fail)
+    code, printed = run(*held_out)
+    assert code == 0
+    assert "report isn't complete: page: is broken" in printed
+    assert (tmp_path / "out/config.json").is_file()
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -291,11 +359,16 @@ def test_two_processes_share_a_feature_cache_with_the_next_run(config, run, tmp_
     assert "8 of 8 images known" in run(*settings)[1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     """Plain gradient descent without dropout, so that only the order of sums differs."""
     settings = json.loads(config.read_text())
     settings["lora"] = {"dropout": 0.0}
     settings["training"] |= {"optim": "sgd", "learning_rate": 0.05, "save_steps": 3}
+    config.write_text(json.dumps(settings))
+
+    settings["data"]["eval"] = settings["data"]["train"]
+    settings["training"]["per_device_eval_batch_size"] = 4
     config.write_text(json.dumps(settings))
 
     def adapter(name, *launcher, batch_size):
@@ -319,3 +392,14 @@ def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     assert max((one[name] - start[name]).abs().max() for name in one) > 1e-4
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+    for file in ("eval/before/per_query.jsonl", "run/report.html"):
+        assert (tmp_path / "two" / file).is_file()
+    figures, others = (
+        json.loads((tmp_path / name / "run/trainer_state.json").read_text())["log_history"][0]
+        for name in ("one", "two")
+    )
+    ranked = {name: value for name, value in figures.items() if "ndcg" in name}
+    assert ranked  # of the same weights, so to the bit
+    assert ranked == {name: value for name, value in others.items() if "ndcg" in name}
+    before, same = (tmp_path / name / "eval/before/per_query.jsonl" for name in ("one", "two"))
+    assert before.read_bytes() == same.read_bytes()

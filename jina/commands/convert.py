@@ -29,6 +29,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, metavar="DIR", help="where paths in SRC start")
     parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
     parser.add_argument("--split", metavar="train=0.9,eval=0.1", help="by content, not by row")
+    parser.add_argument(
+        "--split-together",
+        metavar="FIELD",
+        help="rows with the same value in it stay in one split: source, or metadata.KEY",
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the split (default: 0)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
@@ -45,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
             image_base_dir=options.image_base_dir,
             images=options.images,
             split=options.split,
+            split_together=options.split_together,
             seed=options.seed,
             overwrite=options.overwrite,
         )

@@ -2,8 +2,8 @@
 
     batch ─ PackedBatch ─ embed ─► vectors ─ gather_batch ─► GlobalBatch ─ ContrastiveLoss ─► scalar
 
-Everything else, accumulation and schedules and logging to trackers, is transformers' own Trainer.
-Saved steps hold the trained adapters in float32; the finished model is a complete official folder.
+Everything else, accumulation and schedules and logging to trackers, is transformers' own Trainer,
+and saving and resuming `ResumableTrainer`'s. The finished model is a complete official folder.
 """
 
 from pathlib import Path
@@ -11,37 +11,35 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.data.reporting.length_figures import estimated_tokens
-from jina.models.checkpoint import ADAPTER_WEIGHTS
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
 from jina.retrieval.item_embedding import TOKENS_PER_BATCH
 from jina.retrieval.retrieval_metrics import evaluate_retrieval
-from jina.training.callbacks import DivergedError, RunGuard, RunLog
+from jina.training.callbacks import DivergedError, RunGuard, RunLog, refuse_non_finite
 from jina.training.config_sections import DataSection, LossSection, TrainingSection
 from jina.training.distinct_items import distinct_items, select
 from jina.training.distributed import copy_from_first, sum_gradients, sum_over_processes
 from jina.training.global_batch import SIDES, gather_batch
 from jina.training.gradient_cache import embed
 from jina.training.image_features import image_features, reload_image
+from jina.training.resumable_trainer import ResumableTrainer
 from jina.training.step_figures import StepFigures
+from jina.training.stopping import leave_process_group
 from jina.training.temperature import Temperature
 from jina.training.vision_cache import RefreshEachEpoch, VisionCache
 
-LOSS_STATE = "loss.safetensors"
 
-
-class JinaEmbeddingTrainer(Trainer):
+class JinaEmbeddingTrainer(ResumableTrainer):
     """transformers' Trainer with a contrastive step over packed batches.
 
     Args:
@@ -122,6 +120,8 @@ class JinaEmbeddingTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=leave_process_group,
+            generator=torch.Generator(),  # its own, so that loading draws nothing from dropout's
         )
         # the sampler has divided the batches among processes already
         return prepare_data_loader(
@@ -281,31 +281,15 @@ class JinaEmbeddingTrainer(Trainer):
     # ---- what is saved ---------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the finished model, or for a step's checkpoint only the adapters, in float32."""
-        folder = Path(output_dir or self.args.output_dir)
+        """Write the finished model.
+
+        Raises:
+            DivergedError: weights that aren't finite.
+        """
         if not self.args.should_save:
             return
-        if not _internal_call:
-            self.model.save_pretrained(folder)
-            return
-        for file, parameters in (
-            (folder / ADAPTER_WEIGHTS, self.model.trained_parameters()),
-            (folder / LOSS_STATE, dict(self.temperature.named_parameters())),
-        ):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # copies, since a shared adapter is the same memory under several names
-            tensors = {name: p.detach().cpu().clone() for name, p in parameters.items()}
-            save_file(tensors, file, {"format": "pt"})
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        folder = Path(resume_from_checkpoint)
-        self.model.load_adapters(folder / ADAPTER_WEIGHTS, *self.model.trained_tasks)
-        self.temperature.load_state_dict(load_file(folder / LOSS_STATE))
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        refuse_non_finite(self.model.trained_parameters(), "finished model")
+        self.model.save_pretrained(Path(output_dir or self.args.output_dir))
 
 
 def matryoshka_sizes(loss: LossSection, model: JinaEmbeddingsV4Model) -> tuple[int, ...]:

@@ -81,6 +81,11 @@ class RunEvaluation:
             tokens_per_batch=config.training.tokens_per_micro_batch or TOKENS_PER_BATCH,
         )
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the base model has been measured, by the run that is resumed."""
+        return (self.folder / BEFORE).is_dir()  # there only when it is complete
+
     def measure_before(self, model: JinaEmbeddingsV4Model) -> None:
         """Measure the base model, in place of what an earlier run left.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import is_flash_attn_2_available
 
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
@@ -15,6 +14,7 @@ from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.data_report import measures_of
+from jina.training.output_folder import StartOptions, start_refusals
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
 # Beside the output folder: what the check of the rows found, so that the next start need not.
@@ -38,12 +38,12 @@ class RunInputs:
     eval_set: MultimodalDataset | None
 
 
-def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
+def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunInputs:
     """Open everything the configuration names.
 
     Args:
         config: of the run.
-        resume: whether the run goes on from a checkpoint.
+        start: what may happen to what is in the output folder; None leaves it alone.
 
     Raises:
         ConfigError: with every problem of settings, base model, rows and images.
@@ -63,7 +63,8 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
         problems += _crowded_items(config, processor, (train_set, eval_set))
         problems += _vector_sizes(config, base_model_path)
     problems += _too_few_rows(args, train_set, eval_set)
-    problems += _cannot_run(args, resume)
+    if start is not None:
+        problems += start_refusals(Path(args.output_dir), start)
     attention = config.model.attn_implementation
     if attention == "flash_attention_2" and not is_flash_attn_2_available():
         problems.append(
@@ -158,9 +159,3 @@ def _too_few_rows(
                 f"data.{key}: fewer rows than training.{name}{processes}; "
                 f"got {len(dataset)} for {size}; lower {name}"
             )
-
-
-def _cannot_run(args: TrainingArguments, resume: bool) -> Iterator[str]:
-    output_dir = Path(args.output_dir)
-    if resume and not (output_dir.is_dir() and get_last_checkpoint(str(output_dir))):
-        yield f"--resume: no checkpoint to go on from; got {output_dir}; leave --resume out"
