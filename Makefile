@@ -10,11 +10,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTR
 TORCHVISION := $(if $(shell command -v nvidia-smi),,--no-deps --upgrade --target .venv/torchvision)
 TINY := outputs/demo/tiny_jina
 
-.PHONY: demo test lint test-slow format clean
+.PHONY: demo test lint test-slow faults format clean
 
 # One thread: on a tiny model two are hardly faster, and far slower when something else runs.
 demo: .venv/installed $(TINY)/config.json  ## fine-tune a tiny checkpoint on real image-caption pairs
-	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml
+	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml --overwrite
 
 test: lint  ## lint and the default tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
@@ -25,6 +25,9 @@ lint: .venv/installed-dev
 
 test-slow: .venv/installed-dev  ## the tests marked slow
 	$(BIN)/python -m pytest -m slow
+
+faults: .venv/installed-dev  ## 200 kills and more, as a table in outputs/faults.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ from jina.__main__ import main as jina_command
 from jina.data.checking import row_check
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
 from jina.retrieval.report_page.run_record import ReportError
+from jina.training.jina_trainer import JinaEmbeddingTrainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,6 +102,100 @@ def test_resume_goes_on_from_the_newest_checkpoint(run):
     assert code == 0
     assert "step 3/3" in printed
     assert "step 2/3" not in printed
+
+
+def test_an_unfinished_run_goes_on_by_itself_and_ends_with_the_same_adapter(
+    run, tmp_path, monkeypatch
+):
+    """The uninterrupted run, one that is stopped by SIGTERM in its second step, and a control."""
+
+    def adapter(name):
+        return load_file(tmp_path / name / "adapters/adapter_model.safetensors")
+
+    assert run("--set", f"training.output_dir={tmp_path / 'whole'}")[0] == 0
+    step = JinaEmbeddingTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(JinaEmbeddingTrainer, "training_step", interrupted)
+    code, printed = run()
+    assert code == 143
+    assert "step 1: saved and stopped; got SIGTERM" in printed
+    assert not (tmp_path / "out" / "adapters").exists()
+    monkeypatch.undo()
+    code, printed = run("--set", "training.logging_steps=3")  # which changes nothing
+    assert code == 0
+    assert f"Going on from {tmp_path / 'out' / 'checkpoint-1'}." in printed
+    assert run("--set", f"training.output_dir={tmp_path / 'x'}", "--set", "training.seed=1")[0] == 0
+    whole, resumed, other = map(adapter, ("whole", "out", "x"))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    assert not all(torch.equal(other[name], tensor) for name, tensor in whole.items())
+
+
+def test_a_changed_run_is_refused_by_name_started_over_or_allowed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
+    assert run("--set", "training.save_steps=2")[0] == 130  # before the model is saved
+    assert (tmp_path / "out" / "checkpoint-3").is_dir()
+    monkeypatch.undo()
+    changed = ("--set", "training.learning_rate=0.002")
+    code, printed = run(*changed)
+    assert code == 2
+    assert "training.learning_rate: was 0.001, is 0.002" in printed
+    assert "--allow-change training.learning_rate" in printed
+    code, printed = run(*changed, "--allow-change", "training.learning_rate")
+    assert code == 0
+    assert "The result is no longer that of the uninterrupted run." in printed
+    code, printed = run(*changed, "--resume", "never")
+    assert code == 2
+    assert "holds a finished model" in printed
+    code, printed = run(*changed, "--resume", "never", "--overwrite")
+    assert code == 0
+    assert "checkpoint-3 of an earlier run is deleted" in printed
+
+
+def raise_interrupt(*args):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_turns_bad_while_training_is_named_and_the_checkpoints_stand(
+    run, tmp_path, monkeypatch, workers
+):
+    step = JinaEmbeddingTrainer.training_step
+
+    def spoiling(self, *args, **kwargs):
+        if self.state.global_step == 1:
+            for file in tmp_path.glob("*.png"):
+                file.write_bytes(b"not a picture")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(JinaEmbeddingTrainer, "training_step", spoiling)
+    settings = ("max_steps=12", "save_steps=1", f"dataloader_num_workers={workers}")
+    code, printed = run(*(part for s in settings for part in ("--set", f"training.{s}")))
+    assert code == 4
+    assert re.search(r"train.jsonl:\d: query_image: .*it has changed since the check", printed)
+    assert "Traceback" not in printed
+    assert re.search(r"checkpoint-\d is safe", printed)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
+    """The lock is of a process, so the other run is one."""
+    script = (
+        "import fcntl, sys\n"
+        f"stream = open({str(tmp_path / 'out' / '.lock')!r}, 'w')\n"
+        "fcntl.lockf(stream, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    )
+    (tmp_path / "out").mkdir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        code, printed = run()
+        other.stdin.close()
+    assert code == 2
+    assert "another run writes to it" in printed
 
 
 # --- the check before training -------------------------------------------------------------------

@@ -182,5 +182,6 @@ def _require_same_groups(
 
 def _is_wrong(tensor: Tensor, shape: torch.Size) -> bool:
     """Whether a tensor can't be part of the state of a parameter of a shape."""
-    is_misshapen = tensor.ndim == len(shape) and tensor.shape != shape
+    pairs = zip(tensor.shape, shape, strict=False)  # Adafactor's have a dimension summed up
+    is_misshapen = tensor.ndim == len(shape) and any(own not in (1, size) for own, size in pairs)
     return is_misshapen or bool(non_finite({"": tensor}))

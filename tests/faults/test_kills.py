@@ -12,7 +12,7 @@ from tests.faults.laboratory import Recipe, order_file, row_order
 
 RECIPES = [
     Recipe(),
-    Recipe(tokens=16, dropout=0.0),
+    Recipe(tokens=16, dropout=0.0, tasks=("retrieval", "code")),
     Recipe(steps=4, accumulation=2, tokens=16),
     Recipe(limit=1, strategy="epoch", steps=8),
 ]
