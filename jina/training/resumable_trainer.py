@@ -175,9 +175,7 @@ class ResumableTrainer(Trainer):
     def _load_weights(self, folder: Path) -> None:
         self.model.load_adapters(folder / ADAPTER_WEIGHTS, *self.model.trained_tasks)
         shapes = {name: p.shape for name, p in self.temperature.named_parameters()}
-        device = self.args.device
-        tensors = read_tensors((folder / LOSS_STATE,), shapes, device=device)
-        self.temperature.load_state_dict(tensors)
+        self.temperature.load_state_dict(read_tensors((folder / LOSS_STATE,), shapes))
 
     def _load_best_model(self) -> None:
         self._load_weights(open_checkpoint(self._folder(self.state.best_global_step)).path)
