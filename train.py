@@ -1,8 +1,8 @@
 """Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
 
 Reads project_config.yaml, checks every row and image, trains adapters and writes a complete
-checkpoint, and with held-out rows a report. `torchrun train.py` does it on several GPUs. Exit codes: 0 done, 2 bad configuration or
-data, 3 training went wrong.
+checkpoint, and with held-out rows a report. `torchrun train.py` does it on several GPUs. Exit
+codes: 0 done, 2 bad configuration or data, 3 training went wrong.
 """
 
 import argparse
