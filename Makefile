@@ -17,7 +17,7 @@ demo: .venv/installed $(TINY)/config.json  ## fine-tune a tiny checkpoint on rea
 	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml --overwrite
 
 test: lint  ## lint and the default tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

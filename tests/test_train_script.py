@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from safetensors.torch import load_file
 
 import train
 from jina.__main__ import main as jina_command
-from jina.data.checking import row_check
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
 from jina.retrieval.report_page.run_record import ReportError
 from jina.training.jina_trainer import JinaEmbeddingTrainer
@@ -201,37 +199,21 @@ def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
 # --- the check before training -------------------------------------------------------------------
 
 
-def count_checks(monkeypatch):
-    """Count the lines that are parsed for the check and the images that are opened for it."""
-    counts = Counter()
-    for name in ("parse_line", "load_image", "read_header"):
-        really = getattr(row_check, name)
-
-        def counting(*arguments, name=name, really=really, **options):
-            counts[name] += 1
-            return really(*arguments, **options)
-
-        monkeypatch.setattr(row_check, name, counting)
-    return counts
-
-
-def test_a_second_start_checks_nothing_again_until_something_changes(run, monkeypatch, tmp_path):
-    counts = count_checks(monkeypatch)
+def test_a_second_start_checks_nothing_again_until_something_changes(run, checked, tmp_path):
     assert run("--dry-run")[0] == 0
-    assert counts == {"parse_line": 8, "load_image": 8}
+    assert checked == {"parse_line": 8, "load_image": 8}
     _, first = run("--dry-run")
-    assert counts == {"parse_line": 8, "load_image": 8}
+    assert checked == {"parse_line": 8, "load_image": 8}
     Image.new("RGB", (56, 112), "red").save(tmp_path / "red.png")
     _, second = run("--dry-run")
-    assert counts == {"parse_line": 16, "load_image": 16}
+    assert checked == {"parse_line": 16, "load_image": 16}
     assert "vision tokens per image                  6 to 6" in first
     assert "vision tokens per image                  6 to 8" in second
 
 
-def test_headers_are_enough_where_the_user_says_so(run, monkeypatch):
-    counts = count_checks(monkeypatch)
+def test_headers_are_enough_where_the_user_says_so(run, checked):
     assert run("--dry-run", "--set", "data.check_images=headers")[0] == 0
-    assert counts == {"parse_line": 8, "read_header": 8}
+    assert checked == {"parse_line": 8, "read_header": 8}
 
 
 def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_rows, tmp_path):

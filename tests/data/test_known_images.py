@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from jina.data import multimodal_dataset
 from jina.data.checking.image_headers import ImageFacts
-from jina.data.image_loading import load_image, pixel_identity
+from jina.data.image_loading import pixel_identity
 from jina.data.known_images import KnownImages
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
 
@@ -15,19 +14,6 @@ from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDatase
 def dataset(rows, write_rows):
     """Eight rows of a picture and its name, whose files are gone as soon as they are known."""
     return MultimodalDataset(write_rows(rows))
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """The images that are decoded from now on, in this process."""
-    names = []
-
-    def load(source, **options):
-        names.append(source)
-        return load_image(source, **options)
-
-    monkeypatch.setattr(multimodal_dataset, "load_image", load)
-    return names
 
 
 def identities(dataset):
@@ -50,13 +36,13 @@ def test_rows_without_images_have_no_known_ones(write_rows):
     assert len(KnownImages(dataset.index).images()) == 0
 
 
-def test_a_known_image_comes_as_its_facts_and_its_file_is_not_opened(dataset, opened):
+def test_a_known_image_comes_as_its_facts_and_its_file_is_not_opened(dataset, decoded):
     plain = [dataset[row] for row in (0, 1)]
     dataset.known = KnownImages(dataset.index)
     dataset.known.mark(identities(dataset)[:1])
-    opened.clear()
+    decoded.clear()
     known, other = dataset[0], dataset[1]
-    assert opened == ["green.png"]
+    assert decoded == ["green.png"]
     assert known.query.image == ImageFacts(56, 84, pixel_identity(plain[0].query.image))
     assert known.query.identity == plain[0].query.identity
     assert known.query.image_identity == plain[0].query.image_identity
@@ -79,26 +65,26 @@ def test_what_is_marked_between_two_epochs_no_loader_process_opens(
 
 
 def test_a_picture_that_a_batch_repeats_is_decoded_once_under_any_name(
-    rows, write_rows, tmp_path, opened
+    rows, write_rows, tmp_path, decoded
 ):
     (tmp_path / "copy.png").write_bytes((tmp_path / "red.png").read_bytes())
     again = {"query": "a copy", "positive_image": "copy.png", "negative_image": "red.png"}
     dataset = MultimodalDataset(write_rows([rows[0], again, rows[0]]))
     batch = list(dataset.__getitems__([0, 1, 2]))
-    assert opened == ["red.png"]
+    assert decoded == ["red.png"]
     images = [batch[0].query, batch[1].positives[0], batch[1].negatives[0], batch[2].query]
     assert len({item.image_identity for item in images}) == 1
     assert [isinstance(item.image, ImageFacts) for item in images] == [False, True, True, True]
     list(dataset.__getitems__([0]))
-    assert opened == ["red.png"] * 2  # another batch, other pixels needed
+    assert decoded == ["red.png"] * 2  # another batch, other pixels needed
 
 
-def test_headers_do_not_tell_pictures_apart_so_nothing_is_left_out(rows, write_rows, opened):
+def test_headers_do_not_tell_pictures_apart_so_nothing_is_left_out(rows, write_rows, decoded):
     dataset = MultimodalDataset(write_rows([rows[0]] * 2), policy=DataPolicy(is_deep=False))
     dataset.known = KnownImages(dataset.index)
     dataset.known.mark(identities(dataset))
     list(dataset.__getitems__([0, 1]))
-    assert opened == ["red.png"] * 2
+    assert decoded == ["red.png"] * 2
 
 
 def test_a_known_image_can_be_decoded_after_all(dataset):

@@ -419,7 +419,8 @@ def test_bf16_without_hardware_for_it_is_refused(load, problems, monkeypatch):
         ("eval_ndcg@7", "did you mean eval_ndcg@"),
         ("ndgc@5", "did you mean eval_ndcg@5"),
         ("eval_dim128_recal@10", "did you mean eval_recall@10"),
-        ("xyz", "use eval_loss or one of eval_ndcg@1"),
+        ("xyz", "use eval_loss, eval_ndcg@1, eval_ndcg@5"),
+        ("eval_dim128_loss", "use eval_loss, eval_ndcg@1, eval_ndcg@5"),
     ],
 )
 def test_a_metric_that_no_evaluation_has_is_refused_before_the_run(problems, metric, words):

@@ -7,9 +7,7 @@ import torch
 from PIL import Image
 from transformers import TrainerCallback
 
-from jina.data import multimodal_dataset
 from jina.data.data_collator import ContrastiveDataCollator
-from jina.data.image_loading import load_image
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training import jina_trainer
@@ -101,19 +99,6 @@ def run(tiny_folder, pictures, write_rows, tmp_path):
     return make
 
 
-@pytest.fixture
-def opened(monkeypatch):
-    """The images that are decoded from now on."""
-    names = []
-
-    def load(source, **options):
-        names.append(source)
-        return load_image(source, **options)
-
-    monkeypatch.setattr(multimodal_dataset, "load_image", load)
-    return names
-
-
 class Deleting(TrainerCallback):
     """Deletes every image when the first epoch has ended."""
 
@@ -180,59 +165,59 @@ def test_after_the_first_epoch_no_image_is_read(run, tmp_path, mode, workers):
     assert sum(one.patches[1:]) == 0
 
 
-def test_without_the_cache_images_are_read_and_encoded_in_every_epoch(run, opened):
+def test_without_the_cache_images_are_read_and_encoded_in_every_epoch(run, decoded):
     one = run(vision_cache="off")
-    opened.clear()  # the check of the rows has read them
+    decoded.clear()  # the check of the rows has read them
     one.train()
-    assert len(opened) >= 2 * 8
+    assert len(decoded) >= 2 * 8
     assert one.patches[0] == one.patches[1] > 0
 
 
-def test_the_next_run_reads_no_image_at_all(run, tmp_path, opened):
+def test_the_next_run_reads_no_image_at_all(run, tmp_path, decoded):
     run(vision_cache="disk").train()
     one = run(vision_cache="disk")
-    opened.clear()
+    decoded.clear()
     one.train()
-    assert (opened, one.patches) == ([], [])
+    assert (decoded, one.patches) == ([], [])
 
 
-def test_a_half_built_cache_is_gone_on_with(run, opened):
+def test_a_half_built_cache_is_gone_on_with(run, decoded):
     run(vision_cache="disk", max_steps=1).train()
     one = run(vision_cache="disk")
     known = one.dataset.known.images()
     assert 2 <= len(known) < 8
-    opened.clear()
+    decoded.clear()
     one.train()
-    assert 0 < len({*opened}) <= 8 - len(known)  # a batch loaded ahead may read one of them again
+    assert 0 < len({*decoded}) <= 8 - len(known)  # a batch loaded ahead may read one of them again
 
 
-def test_an_evaluation_learns_and_uses_features_too(run, opened):
+def test_an_evaluation_learns_and_uses_features_too(run, decoded):
     one = run(vision_cache="memory", per_device_eval_batch_size=4)
     one.trainer.eval_dataset = one.dataset
     first = one.trainer.evaluate()["eval_loss"]
-    opened.clear()
+    decoded.clear()
     assert one.trainer.evaluate()["eval_loss"] == first
-    assert opened == []
+    assert decoded == []
 
 
 # ---- damage, limits ------------------------------------------------------------------------------
 
 
-def test_damaged_features_are_said_and_made_again(run, tmp_path, opened, caplog):
+def test_damaged_features_are_said_and_made_again(run, tmp_path, decoded, caplog):
     expected = run(vision_cache="disk").train()
     (file,) = (tmp_path / "cache" / "vision").rglob("*.features")
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 64
     file.write_bytes(data)
     one = run(vision_cache="disk")
-    opened.clear()
+    decoded.clear()
     assert one.train() == expected
     assert caplog.text.count("features of an image are damaged") == 1
-    assert len(opened) == 1
+    assert len(decoded) == 1
     third = run(vision_cache="disk")
-    opened.clear()
+    decoded.clear()
     third.train()
-    assert opened == []
+    assert decoded == []
 
 
 def test_damaged_features_of_an_image_that_has_changed_stop_the_run(run, tmp_path):
@@ -336,7 +321,7 @@ def test_a_key_knows_image_settings_weights_types_and_mixed_precision(fresh_mode
     assert len(same | {*others}) == 1 + len(others)
 
 
-def test_runs_of_other_image_sizes_share_nothing(run, opened):
+def test_runs_of_other_image_sizes_share_nothing(run, decoded):
     run(vision_cache="disk").train()
     one = run(vision_cache="disk", image_size=56)
     assert len(one.dataset.known.images()) == 0

@@ -1,5 +1,7 @@
 """`--map` and `--set`: what goes where, and what is refused before a row is read."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -130,7 +132,7 @@ class TestRefused:
             *("querry=query", "positive", "metadata.=x", "source=query"),
             constants=["source=a", "task=code", "task=code", "lang="],
             split="train=1",
-            images=workshop.folder / "nowhere",
+            images=Path("nowhere"),
         )
         assert found == [
             "--map: is not a known field; got 'querry'; did you mean \"query\"?",
