@@ -49,12 +49,12 @@ class Chart:
 
 
 class _Axis:
-    """Maps values to places between two ends."""
+    """Maps values to places between two ends; a single value stands in the middle."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        if high <= low:
-            low, high = low - 0.5, high + 0.5
-        self.low, self.high, self.start, self.end = low, high, start, end
+        self.only = low if high <= low else None
+        margin = 0.0 if self.only is None else 0.5
+        self.low, self.high, self.start, self.end = low - margin, high + margin, start, end
 
     def place(self, value: float) -> float:
         """Return the place of a value."""
@@ -63,6 +63,8 @@ class _Axis:
 
     def ticks(self, count: int = 5) -> list[Tick]:
         """Return about `count` places with round numbers: 1, 2 or 5 times a power of ten apart."""
+        if self.only is not None:
+            return [Tick(self.place(self.only), f"{self.only:.6g}")]
         rough = (self.high - self.low) / count
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)

@@ -46,10 +46,12 @@ def test_what_is_not_a_number_is_left_out():
     assert line_chart("t", history, {"y": "Y"}) is None
 
 
-def test_a_constant_or_a_single_figure_can_be_drawn():
-    for history in ([{"step": 3, "x": 0.5}], [{"step": i, "x": 0.5} for i in range(5)]):
-        chart = line_chart("t", history, {"x": "X"})
-        assert all(TOP <= y <= HEIGHT - BOTTOM for _, y in places_of(chart.series[0]))
+@pytest.mark.parametrize("steps", [[3], range(5)], ids=["single", "constant"])
+def test_a_constant_or_a_single_figure_is_drawn_beside_its_own_label(steps):
+    chart = line_chart("t", [{"step": step, "x": 0.5} for step in steps], {"x": "X"})
+    assert [tick.label for tick in chart.up] == ["0.5"]
+    assert len(chart.across) == len(steps)
+    assert all(TOP <= y <= HEIGHT - BOTTOM for _, y in places_of(chart.series[0]))
 
 
 def test_a_long_run_is_thinned_out_and_keeps_its_end():
