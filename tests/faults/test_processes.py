@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-WORLD, ENDS_WITHIN, STALL = 2, 90, 8
+WORLD, ENDS_WITHIN = 2, 120
+STALL, GRACE = 20, 3  # seconds: for a process that hangs, for one that is asked to end
 
 # A training script of which one process misbehaves at its third step; the rest is train.py's own.
 SCRIPT = """
@@ -62,6 +63,7 @@ def launch(tmp_path, tiny_folder, rows, write_rows):
 
     def run(name, *arguments, misbehave="", world=WORLD):
         launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={world}"]
+        launcher.append(f"--shutdown-timeout={GRACE}")
         command = [sys.executable, *launcher, str(script)]
         command += ["--config", str(tmp_path / "config.yaml"), *arguments]
         command += ["--set", f"training.output_dir={tmp_path / name}"]
