@@ -148,7 +148,8 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
         distributed.wait_for_all()  # what they choose from is deleted next
         if distributed.rank() == 0:
             prepare(folder, start)
-        train_from(start, run, config, inputs)
+        with faults_explained(folder):
+            train_from(start, run, config, inputs)
 
 
 def train_from(
@@ -169,7 +170,7 @@ def train_from(
     trainer = build_trainer(config, inputs, model, args, run)
     facts = startup_facts(config, inputs, trainer)
     logger.info("%s\n", startup_report(facts))
-    with StopOnSignal() as stop, faults_explained(Path(args.output_dir)):
+    with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(None if start is None else str(start.path))
         trainer.save_model()
