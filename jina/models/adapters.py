@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.functional import delete_adapter, inject_adapter_in_model, set_adapter
-from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from torch.nn.functional import linear
+
+from jina.models.lean_layers import LeanLora
 
 OFFICIAL_PREFIX = "base_model.model."
 TARGETS = (
@@ -79,29 +79,6 @@ class AdapterSettings:
         return cls(values["r"], values["lora_alpha"], values.get("lora_dropout", 0.0))
 
 
-class AddedLoraLinear(LoraLinear):
-    """PEFT's layer, whose update is added to the base layer's output in place.
-
-    Stock PEFT makes three more tensors as large as the output: update, scaled update, sum. The
-    factors are cast to the type that is computed in, so that nothing is computed, or kept for the
-    backward pass, in the wider type that their masters have.
-    """
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Return base(x) + scaling * B A x of the active adapter, (…, in) to (…, out)."""
-        if self.disable_adapters or self.merged or args or kwargs:
-            return super().forward(x, *args, **kwargs)
-        (task,) = self.active_adapters
-        flat = x.flatten(0, -2)  # autograd copies what is changed through a view
-        result = self.base_layer(flat)
-        factor_a, factor_b = (
-            factors[task].weight.to(result.dtype) for factors in (self.lora_A, self.lora_B)
-        )
-        inner = linear(self.lora_dropout[task](flat).to(result.dtype), factor_a)
-        result.addmm_(inner, factor_b.T, alpha=self.scaling[task])
-        return result.unflatten(0, x.shape[:-1])
-
-
 def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty: bool) -> None:
     """Inject an adapter into every decoder projection and the multi-vector projector, frozen.
 
@@ -120,7 +97,7 @@ def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty
         init_lora_weights="gaussian",
         inference_mode=True,
     )
-    config._register_custom_module({nn.Linear: AddedLoraLinear})
+    config._register_custom_module({nn.Linear: LeanLora})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # three are the point
         inject_adapter_in_model(config, model, task, low_cpu_mem_usage=empty)
