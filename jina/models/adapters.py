@@ -17,6 +17,8 @@ from peft.functional import delete_adapter, inject_adapter_in_model, set_adapter
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from jina.models.lean_layers import LeanLora
+
 OFFICIAL_PREFIX = "base_model.model."
 TARGETS = (
     r"model\.language_model\.layers\.\d+\."
@@ -95,6 +97,7 @@ def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty
         init_lora_weights="gaussian",
         inference_mode=True,
     )
+    config._register_custom_module({nn.Linear: LeanLora})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # three are the point
         inject_adapter_in_model(config, model, task, low_cpu_mem_usage=empty)

@@ -48,6 +48,7 @@ from jina.models.configuration_jina_embeddings_v4 import (
     read_config,
 )
 from jina.models.encoding import Encoder
+from jina.models.lean_layers import GatedMLP, PatchEmbedding
 from jina.models.packing import PackedBatch, attention_arguments, image_groups, pack
 from jina.models.padding import JinaEmbeddingsV4ModelOutput, repad, unpad
 from jina.models.placement import as_device, as_dtype, set_attention
@@ -73,6 +74,12 @@ class JinaEmbeddingsV4Model(AdapterTraining, Encoder, Qwen2_5_VLPreTrainedModel)
     def __init__(self, config: JinaEmbeddingsV4Config) -> None:
         super().__init__(config)
         self.model = Qwen2_5_VLModel(config)
+        vision = config.vision_config
+        self.model.visual.patch_embed = PatchEmbedding(
+            vision.patch_size, vision.temporal_patch_size, vision.in_channels, vision.hidden_size
+        )
+        for layer in self.model.language_model.layers:
+            layer.mlp = GatedMLP(config.text_config)
         self.multi_vector_projector = nn.Linear(
             config.text_config.hidden_size, config.multi_vector_projector_dim
         )

@@ -1,8 +1,8 @@
 """A tiny checkpoint in the official layout, built here: what `make demo` and the tests run on.
 
 The same files, tensor names and quirks as the real one at a few thousandths of its size, or at
-another `Shape`. Its weights are random, so it shows that everything works, not that anything is
-found.
+another `Shape`, up to the true one. Its weights are random, so it shows that everything works, not
+that anything is found.
 """
 
 import json
@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from torch import Tensor
 
-from jina.models.adapters import AdapterSettings, adapter_parameters, add_adapter
-from jina.models.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError, official_name
-from jina.models.configuration_jina_embeddings_v4 import TASK_NAMES, config_from_dict
-from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.models.adapters import AdapterSettings
+from jina.models.checkpoint import ADAPTER_CONFIG, CheckpointError
+from jina.models.configuration_jina_embeddings_v4 import TASK_NAMES
+from jina.models.random_weights import write_random_weights
 
 SPECIAL_TOKENS = [
     f"<|{name}|>"
@@ -102,15 +100,45 @@ class Shape:
     Attributes:
         text: fields of the decoder's configuration; a `vocab_size` is the least.
         vision: fields of the vision tower's configuration.
+        vectors: fields of the configuration that say which vectors the model makes.
         max_pixels: larger images are shrunk to this area.
+        dtype: type of all weights in the files.
+        file_bytes: a file of base weights holds no more, but for a single larger tensor.
     """
 
     text: Mapping[str, Any] = field(default_factory=dict)
     vision: Mapping[str, Any] = field(default_factory=dict)
+    vectors: Mapping[str, Any] = field(default_factory=dict)
     max_pixels: int = PREPROCESSOR_CONFIG["max_pixels"]
+    dtype: torch.dtype = torch.float32
+    file_bytes: int = 2**30
 
 
 TINY = Shape()
+TRUE_SIZE = Shape(
+    text={
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "rope_scaling": {**ROPE, "mrope_section": [16, 24, 24]},
+    },
+    vision={
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+    vectors={
+        "matryoshka_dims": [128, 256, 512, 1024, 2048],
+        "multi_vector_projector_dim": 128,
+    },
+    max_pixels=602112,
+    dtype=torch.bfloat16,
+)
 
 
 def build_tiny_checkpoint(
@@ -132,14 +160,14 @@ def build_tiny_checkpoint(
     (folder / "adapters").mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(corpus)
     config = _config(tokenizer, shape)
-    base, adapters = _random_tensors(config, torch.Generator().manual_seed(seed))
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))  # vocab.json, merges.txt
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(shape))
     _write_json(folder / ADAPTER_CONFIG, _adapter_config())
-    save_file(adapters, folder / ADAPTER_WEIGHTS, {"format": "pt"})
-    save_file(base, folder / "model.safetensors", {"format": "pt"})
+    write_random_weights(
+        folder, config, ADAPTER, seed=seed, dtype=shape.dtype, file_bytes=shape.file_bytes
+    )
     _write_json(folder / "config.json", config)
 
 
@@ -180,6 +208,8 @@ def _config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
     text = {**TEXT_CONFIG, **shape.text, "vocab_size": vocab_size}
     vision = {**VISION_CONFIG, **shape.vision, "out_hidden_size": text["hidden_size"]}
     text |= {name: ids[name] for name in ("bos_token_id", "eos_token_id")}
+    for section in (text, vision):
+        section["torch_dtype"] = str(shape.dtype).removeprefix("torch.")
     return {
         "architectures": ["JinaEmbeddingsV4Model"],
         "auto_map": remote,
@@ -191,6 +221,7 @@ def _config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
         "truncate_dim": None,
         "single_vector_pool_strategy": "mean",
         "multi_vector_projector_dim": 32,
+        **shape.vectors,
         "text_config": text,
         "vision_config": vision,
         "transformers_version": "4.52.0",
@@ -200,37 +231,6 @@ def _config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
 def _preprocessor_config(shape: Shape) -> dict[str, Any]:
     size = {**PREPROCESSOR_CONFIG["size"], "longest_edge": shape.max_pixels}
     return {**PREPROCESSOR_CONFIG, "max_pixels": shape.max_pixels, "size": size}
-
-
-def _random_tensors(
-    config: dict[str, Any], generator: torch.Generator
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Draw base and adapter tensors under their official names."""
-    with torch.device("meta"):
-        model = JinaEmbeddingsV4Model(config_from_dict(config))
-    shapes = {official_name(name): tensor.shape for name, tensor in model.named_parameters()}
-    base = {name: _random_tensor(name, shapes[name], generator) for name in sorted(shapes)}
-    for task in TASK_NAMES:
-        add_adapter(model, task, ADAPTER, empty=True)
-    shapes = {
-        name: tensor.shape
-        for task in TASK_NAMES
-        for name, tensor in adapter_parameters(model, task).items()
-    }
-    adapters = {name: _random_tensor(name, shapes[name], generator) for name in sorted(shapes)}
-    return base, adapters
-
-
-def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Ones for norms, zeros for biases, and weights that keep the size of what they multiply."""
-    if name.endswith(".bias"):
-        return torch.zeros(shape)
-    if len(shape) == 1:
-        return torch.ones(shape)
-    scale = 1.0 if "embed_tokens" in name else math.prod(shape[1:]) ** -0.5
-    if ".lora_B." in name:
-        scale *= 0.1  # an adapter is a small change
-    return torch.randn(shape, generator=generator) * scale
 
 
 def _adapter_config() -> dict[str, Any]:
