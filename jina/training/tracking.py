@@ -15,14 +15,17 @@ from jina.training.training_config import JinaTrainingConfig
 
 DIGITS = 16  # of a digest
 
-# wandb would send the command line, folders, host, git's remote, packages and the console, too.
-QUIET_WANDB = {
+# wandb would also send the command line, folders, host, git's remote, packages and the console, and
+# mlflow the path of the script.
+PRIVACY = {
     "WANDB_X_DISABLE_META": "true",
     "WANDB_X_DISABLE_MACHINE_INFO": "true",
     "WANDB_X_SAVE_REQUIREMENTS": "false",
     "WANDB_DISABLE_GIT": "true",
     "WANDB_DISABLE_CODE": "true",
     "WANDB_CONSOLE": "off",
+    "WANDB_HOST": "private",
+    "MLFLOW_RUN_CONTEXT": '{"mlflow.source.name": "train.py", "mlflow.user": "private"}',
 }
 
 
@@ -58,6 +61,6 @@ def rows_digest(dataset: MultimodalDataset) -> str:
 
 
 def keep_machine_private() -> None:
-    """Have wandb send only what the run logs, unless the user's environment says otherwise."""
-    for name, value in QUIET_WANDB.items():
+    """Have trackers send only what the run logs, unless the user's environment says otherwise."""
+    for name, value in PRIVACY.items():
         os.environ.setdefault(name, value)
