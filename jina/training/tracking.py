@@ -16,7 +16,7 @@ from jina.training.training_config import JinaTrainingConfig
 DIGITS = 16  # of a digest
 
 # wandb would also send the command line, folders, host, git's remote, packages and the console, and
-# mlflow the path of the script.
+# mlflow the path of the script; both would tell their makers how they are used.
 PRIVACY = {
     "WANDB_X_DISABLE_META": "true",
     "WANDB_X_DISABLE_MACHINE_INFO": "true",
@@ -25,6 +25,8 @@ PRIVACY = {
     "WANDB_DISABLE_CODE": "true",
     "WANDB_CONSOLE": "off",
     "WANDB_HOST": "private",
+    "WANDB_ERROR_REPORTING": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_RUN_CONTEXT": '{"mlflow.source.name": "train.py", "mlflow.user": "private"}',
 }
 

@@ -110,7 +110,7 @@ def test_other_trackers_write_metrics_and_settings_but_neither_path_nor_key(
         "WANDB_MODE": "offline",
         "WANDB_DIR": str(tracked),
         "WANDB_API_KEY": key,
-        "MLFLOW_TRACKING_URI": tracked.as_uri(),
+        "MLFLOW_TRACKING_URI": (tracked / "store").as_uri(),
         "MLFLOW_ALLOW_FILE_STORE": "true",
         "MLFLOW_TRACKING_PASSWORD": key,
     }
