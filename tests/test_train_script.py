@@ -222,6 +222,26 @@ def test_bad_settings_exit_with_2_and_say_what_to_do(run, override, words):
     assert words in printed
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"), [("--dryrun", "--dry-run"), ("--conf", "--config"), ("--resmue", "--resume")]
+)
+def test_a_misspelt_option_is_told_the_right_one_and_exits_with_2(run, capsys, word, meant):
+    with pytest.raises(SystemExit) as stop:
+        run(word)
+    assert stop.value.code == 2
+    assert f"{word}: is unknown; got {word}; did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_help_fits_80_columns_and_explains_every_option(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        run("--help")
+    said = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert "a setting in place of the file's" in said
+
+
 def test_all_that_a_run_lacks_is_said_at_once(run, config):
     code, printed = run(
         "--resume",

@@ -19,7 +19,7 @@ from jina.training.training_config import JinaTrainingConfig
 
 SINGLE_ONLY = LossWeights(multi=0.0, kl=0.0)
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
-QUIET["eval_on_start"] = False
+QUIET |= {"eval_on_start": False, "report_to": "none"}
 
 
 @pytest.fixture
