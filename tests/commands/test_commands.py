@@ -103,7 +103,7 @@ def test_bad_input_ends_with_2_and_its_message(tmp_path, caplog):
 
 
 # Options whose value is another thing in another command.
-OTHER_THINGS = {"--output", "--vectors", "--json", "--set"}
+OTHER_THINGS = {"--output", "--vectors", "--json"}
 
 
 def options_of(command):
