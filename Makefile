@@ -9,22 +9,26 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTR
 # lies aside, for the fresh processes in which tests load exports (tests/export/operators).
 TORCHVISION := $(if $(shell command -v nvidia-smi),,--no-deps --upgrade --target .venv/torchvision)
 TINY := outputs/demo/tiny_jina
+TESTS := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint test-slow format clean
+.PHONY: demo test lint test-slow faults format clean
 
 # One thread: on a tiny model two are hardly faster, and far slower when something else runs.
 demo: .venv/installed $(TINY)/config.json  ## fine-tune a tiny checkpoint on real image-caption pairs
-	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml
+	OMP_NUM_THREADS=1 $(BIN)/python train.py --config data/demo/demo_config.yaml --overwrite
 
 test: lint  ## lint and the default tests
-	$(BIN)/python -m pytest
+	$(TESTS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 test-slow: .venv/installed-dev  ## the tests marked slow
-	$(BIN)/python -m pytest -m slow
+	$(TESTS) -m slow
+
+faults: .venv/installed-dev  ## 200 kills and more, as a table in outputs/faults.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .

@@ -1,8 +1,9 @@
 """Fine-tune Jina Embeddings V4 on your own pairs: `python train.py [--set section.key=value] …`.
 
 Reads project_config.yaml, checks every row and image, trains adapters and writes a complete
-checkpoint. `torchrun train.py` does it on several GPUs. Exit codes: 0 done, 2 bad configuration or
-data, 3 training went wrong, 4 saved but not pushed.
+checkpoint, and with held-out rows a report. `torchrun train.py` does it on several GPUs. Started
+again, it goes on where it was interrupted. Exit codes: 0 done, 2 bad configuration or data, 3
+training went wrong, 4 something around it broke, 130 and 143 stopped by Ctrl-C and SIGTERM.
 """
 
 import argparse
@@ -13,11 +14,12 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import set_seed
 
-from jina.commands.option_parser import OptionParser
+from jina.commands.train_options import parse_options
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError
@@ -27,20 +29,27 @@ from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.evaluation_plan import EvaluationError
 from jina.retrieval.item_embedding import EmbeddingError
 from jina.retrieval.ranking import RankingError
+from jina.training import distributed
 from jina.training.callbacks import DivergedError
+from jina.training.checkpointing import SaveError, StoredCheckpoint
 from jina.training.global_batch import BatchError
-from jina.training.hub import HubError, HubPush, model_files
+from jina.training.hub import HubError, model_files
 from jina.training.jina_trainer import JinaEmbeddingTrainer
+from jina.training.output_folder import StartOptions, choose_start, held, prepare
 from jina.training.run_card import write_card
 from jina.training.run_evaluation import RunEvaluation
-from jina.training.run_inputs import check_inputs
+from jina.training.run_identity import run_identity
+from jina.training.run_inputs import RunInputs, check_inputs
 from jina.training.startup_report import startup_facts, startup_report, usage_lines
-from jina.training.tracking import keep_machine_private, tracked_settings
+from jina.training.stopping import FaultError, StopOnSignal, StoppedError, faults_explained
+from jina.training.tracked_arguments import TrackedArguments
+from jina.training.tracking import tracked_run, tracked_settings
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
+from jina.training.vision_cache import open_vision_cache
 
 logger = logging.getLogger("smartembed")
 
-BAD_INPUT, DIVERGED, FAULT = 2, 3, 4
+BAD_INPUT, DIVERGED, FAULT, KILLED = 2, 3, 4, 130
 BAD_INPUTS = (
     ConfigError,
     DataError,
@@ -64,10 +73,10 @@ ONE_STEP = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = parse_options(argv)
+    options = parse_options(argv, __doc__)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    # ours; libraries only warn
-    logger.setLevel(logging.INFO if is_first_process() else logging.ERROR)
+    is_first = os.environ.get("RANK", "0") == "0"  # of several processes, or the only one
+    logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
     try:
         train(load_config(options.config, options.set), options)
     except BAD_INPUTS as error:
@@ -76,47 +85,86 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DivergedError, RankingError) as error:
         logger.error("%s", error)
         return DIVERGED
-    except HubError as error:
+    except (SaveError, FaultError, HubError) as error:
         logger.error("%s", error)
         return FAULT
+    except StoppedError as stop:
+        logger.warning("%s", stop)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        return KILLED
     return 0
 
 
-def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = OptionParser(prog="train.py", description=__doc__)
-    parser.add_argument(
-        "--config",
-        default="project_config.yaml",
-        metavar="FILE",
-        help="the settings (default: project_config.yaml)",
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="a setting in place of the file's; may be given several times",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="take one step, save nothing")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
-    words = sys.argv[1:] if argv is None else argv
-    parser.refuse_unknown_options(words)
-    return parser.parse_args(words)
-
-
-def is_first_process() -> bool:
-    """Whether this process is the first of several, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
-    """Inputs, model, adapter, trainer; then train and save."""
-    inputs = check_inputs(config, resume=options.resume)
-    datasets = {"train": inputs.train_set, "eval": inputs.eval_set}
-    push = None if options.dry_run else HubPush.of(config)
-    if push is not None and is_first_process():
-        push.claim()
+    """Check the inputs, see where to start, then train and save."""
+    chosen = StartOptions(options.resume, options.overwrite, tuple(options.allow_change))
+    inputs = check_inputs(config, None if options.dry_run else chosen)
+    if options.dry_run:
+        try_one_step(config, inputs)
+        return
+    folder = Path(config.training.output_dir)
+    with held(folder):
+        with config.training_arguments(bf16=False).main_process_first(desc="digest of the model"):
+            run = run_identity(
+                config, inputs.base_model_path, inputs.datasets, processes=distributed.world_size()
+            )
+        start = choose_start(folder, run, chosen)
+        distributed.wait_for_all()  # what they choose from is deleted next
+        if distributed.rank() == 0:
+            if inputs.push is not None:
+                inputs.push.claim()
+            prepare(folder, start)
+        with tracked_run(config, step=start.step if start else 0):
+            train_from(start, run, config, inputs)
+
+
+def train_from(
+    start: StoredCheckpoint | None,
+    run: dict[str, Any],
+    config: JinaTrainingConfig,
+    inputs: RunInputs,
+) -> None:
+    """Load the model, train on from a checkpoint or from the start, save, measure and push."""
+    model, args = load_model(config, inputs)
+    evaluation = None
+    if inputs.eval_set is not None:
+        evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
+        if start is None or not evaluation.is_begun:
+            evaluation.measure_before(model)
+    if start is not None:
+        args.eval_on_start = False  # it has been, before the first step
+    trainer = build_trainer(config, inputs, model, args, run)
+    facts = startup_facts(config, inputs, trainer)
+    logger.info("%s\n", startup_report(facts))
+    with StopOnSignal() as stop, faults_explained(Path(args.output_dir)):
+        trainer.add_callback(stop)
+        trainer.train(None if start is None else str(start.path))
+        trainer.save_model()
+    write_card(config, inputs.datasets, Path(args.output_dir))  # stays if measuring fails
+    if evaluation is not None:
+        evaluation.finish(model, trainer.state, facts)
+        write_card(config, inputs.datasets, Path(args.output_dir))
+    logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
+    if inputs.push is not None and distributed.rank() == 0:
+        inputs.push.upload(Path(args.output_dir), model_files(model.checkpoint, CARD))
+
+
+def try_one_step(config: JinaTrainingConfig, inputs: RunInputs) -> None:
+    """Take a single step and save nothing."""
+    model, args = load_model(config, inputs)
+    with tempfile.TemporaryDirectory() as nowhere:
+        args = replace(args, output_dir=nowhere, **ONE_STEP)
+        trainer = build_trainer(config, inputs, model, args, {})
+        logger.info("%s\n", startup_report(startup_facts(config, inputs, trainer)))
+        trainer.train()
+    logger.info("Dry run: one step done, nothing saved.")
+
+
+def load_model(
+    config: JinaTrainingConfig, inputs: RunInputs
+) -> tuple[JinaEmbeddingsV4Model, TrackedArguments]:
+    """Load the base model, and settle what depends on it."""
     model = JinaEmbeddingsV4Model.from_pretrained(
         inputs.base_model_path,
         dtype=config.model.dtype,
@@ -126,12 +174,18 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
     model.processor = inputs.processor  # rows are ranked at the sizes they are trained at
     is_bf16 = model.dtype == torch.bfloat16 and model.device.type == "cuda"
     args = config.training_arguments(bf16=is_bf16)
-    keep_machine_private()
-    args.track(tracked_settings(config, {f"data.{name}": data for name, data in datasets.items()}))
-    evaluation = None
-    if inputs.eval_set is not None and not options.dry_run:
-        evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
-        evaluation.measure_before(model)
+    args.track(tracked_settings(config, inputs.datasets))
+    return model, args
+
+
+def build_trainer(
+    config: JinaTrainingConfig,
+    inputs: RunInputs,
+    model: JinaEmbeddingsV4Model,
+    args: TrackedArguments,
+    run: dict[str, Any],
+) -> JinaEmbeddingTrainer:
+    """Make adapters trainable, and put everything together."""
     set_seed(args.seed)  # before a new adapter is drawn
     lora = config.lora
     model.train_adapters(
@@ -142,38 +196,20 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
         alpha=lora.alpha,
         dropout=lora.dropout,
     )
-    with tempfile.TemporaryDirectory() as nowhere:
-        if options.dry_run:
-            args = replace(args, output_dir=nowhere, **ONE_STEP)
-        trainer = JinaEmbeddingTrainer(
-            model,
-            args,
-            loss=config.loss,
-            data=config.data,
-            micro_batches=config.training,
-            train_dataset=inputs.train_set,
-            eval_dataset=inputs.eval_set,
-            data_collator=ContrastiveDataCollator(
-                inputs.processor, max_text_tokens=config.data.max_text_tokens
-            ),
-        )
-        facts = startup_facts(config, inputs, trainer)
-        logger.info("%s\n", startup_report(facts))
-        trainer.train(resume_from_checkpoint=options.resume or None)
-    if options.dry_run:
-        logger.info("Dry run: one step done, nothing saved.")
-        return
-    trainer.save_model()
-    if is_first_process():
-        write_card(config, datasets, Path(args.output_dir))  # stays if measuring fails
-    if evaluation is not None:
-        evaluation.finish(model, trainer.state, facts)
-    if is_first_process():
-        write_card(config, datasets, Path(args.output_dir))
-    logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
-    if push is not None and is_first_process():
-        push.upload(Path(args.output_dir), model_files(model.checkpoint, CARD))
-        logger.info("Pushed to %s.", push.repo)
+    return JinaEmbeddingTrainer(
+        model,
+        args,
+        run=run,
+        loss=config.loss,
+        data=config.data,
+        micro_batches=config.training,
+        train_dataset=inputs.train_set,
+        eval_dataset=inputs.eval_set,
+        vision_cache=open_vision_cache(config, model, inputs, args),
+        data_collator=ContrastiveDataCollator(
+            inputs.processor, max_text_tokens=config.data.max_text_tokens
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ code computed on it; see its README.
 
 import json
 import socket
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -138,3 +139,35 @@ def write_rows(tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The images that a data set decodes from now on, in this process."""
+    from jina.data import multimodal_dataset
+
+    names, load_image = [], multimodal_dataset.load_image
+
+    def load(source, **options):
+        names.append(source)
+        return load_image(source, **options)
+
+    monkeypatch.setattr(multimodal_dataset, "load_image", load)
+    return names
+
+
+@pytest.fixture
+def checked(monkeypatch):
+    """How many lines the check parses from now on, and how many images it opens."""
+    from jina.data.checking import row_check
+
+    counts = Counter()
+    for name in ("load_image", "read_header", "parse_line"):
+        really = getattr(row_check, name)
+
+        def counting(*arguments, name=name, really=really, **options):
+            counts[name] += 1
+            return really(*arguments, **options)
+
+        monkeypatch.setattr(row_check, name, counting)
+    return counts

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from safetensors.torch import load_file
 
 import train
 from jina.__main__ import main as jina_command
-from jina.data.checking import row_check
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
+from jina.retrieval.report_page.run_record import ReportError
+from jina.training.jina_trainer import JinaEmbeddingTrainer
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,46 +95,125 @@ def test_a_new_adapter_of_another_rank_trains_and_fits_the_official_layout(run, 
 def test_resume_goes_on_from_the_newest_checkpoint(run):
     every_step = ("--set", "training.save_steps=1")
     assert run(*every_step, "--set", "training.max_steps=2")[0] == 0
-    code, printed = run(*every_step, "--resume")
+    longer = ("--allow-change", "training.max_steps", "--overwrite")
+    code, printed = run(*every_step, "--resume", *longer)
     assert code == 0
     assert "step 3/3" in printed
     assert "step 2/3" not in printed
 
 
+def test_an_unfinished_run_goes_on_by_itself_and_ends_with_the_same_adapter(
+    run, tmp_path, monkeypatch
+):
+    """The uninterrupted run, one that is stopped by SIGTERM in its second step, and a control."""
+
+    def adapter(name):
+        return load_file(tmp_path / name / "adapters/adapter_model.safetensors")
+
+    assert run("--set", f"training.output_dir={tmp_path / 'whole'}")[0] == 0
+    step = JinaEmbeddingTrainer.training_step
+
+    def interrupted(self, *args, **kwargs):
+        if self.state.global_step == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(JinaEmbeddingTrainer, "training_step", interrupted)
+    code, printed = run()
+    assert code == 143
+    assert "step 1: saved and stopped; got SIGTERM" in printed
+    assert not (tmp_path / "out" / "adapters").exists()
+    monkeypatch.undo()
+    code, printed = run("--set", "training.logging_steps=3")  # which changes nothing
+    assert code == 0
+    assert f"Going on from {tmp_path / 'out' / 'checkpoint-1'}." in printed
+    assert run("--set", f"training.output_dir={tmp_path / 'x'}", "--set", "training.seed=1")[0] == 0
+    whole, resumed, other = map(adapter, ("whole", "out", "x"))
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+    assert not all(torch.equal(other[name], tensor) for name, tensor in whole.items())
+
+
+def test_a_changed_run_is_refused_by_name_started_over_or_allowed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
+    assert run("--set", "training.save_steps=2")[0] == 130  # before the model is saved
+    assert (tmp_path / "out" / "checkpoint-3").is_dir()
+    monkeypatch.undo()
+    changed = ("--set", "training.learning_rate=0.002")
+    code, printed = run(*changed)
+    assert code == 2
+    assert "training.learning_rate: was 0.001, is 0.002" in printed
+    assert "--allow-change training.learning_rate" in printed
+    code, printed = run(*changed, "--allow-change", "training.learning_rate")
+    assert code == 0
+    assert "The result is no longer that of the uninterrupted run." in printed
+    code, printed = run(*changed, "--resume", "never")
+    assert code == 2
+    assert "holds a finished model" in printed
+    code, printed = run(*changed, "--resume", "never", "--overwrite")
+    assert code == 0
+    assert "checkpoint-3 of an earlier run is deleted" in printed
+
+
+def raise_interrupt(*args):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_turns_bad_while_training_is_named_and_the_checkpoints_stand(
+    run, tmp_path, monkeypatch, workers
+):
+    step = JinaEmbeddingTrainer.training_step
+
+    def spoiling(self, *args, **kwargs):
+        if self.state.global_step == 1:
+            for file in tmp_path.glob("*.png"):
+                file.write_bytes(b"not a picture")
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(JinaEmbeddingTrainer, "training_step", spoiling)
+    settings = ("max_steps=12", "save_steps=1", f"dataloader_num_workers={workers}")
+    code, printed = run(*(part for s in settings for part in ("--set", f"training.{s}")))
+    assert code == 4
+    assert re.search(r"train.jsonl:\d: query_image: .*it has changed since the check", printed)
+    assert "Traceback" not in printed
+    assert re.search(r"checkpoint-\d is safe", printed)
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(run, tmp_path):
+    """The lock is of a process, so the other run is one."""
+    script = (
+        "import fcntl, sys\n"
+        f"stream = open({str(tmp_path / 'out' / '.lock')!r}, 'w')\n"
+        "fcntl.lockf(stream, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    )
+    (tmp_path / "out").mkdir()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as other:
+        assert other.stdout.readline() == b"held\n"
+        code, printed = run()
+        other.stdin.close()
+    assert code == 2
+    assert "another run writes to it" in printed
+
+
 # --- the check before training -------------------------------------------------------------------
 
 
-def count_checks(monkeypatch):
-    """Count the lines that are parsed for the check and the images that are opened for it."""
-    counts = Counter()
-    for name in ("parse_line", "load_image", "read_header"):
-        really = getattr(row_check, name)
-
-        def counting(*arguments, name=name, really=really, **options):
-            counts[name] += 1
-            return really(*arguments, **options)
-
-        monkeypatch.setattr(row_check, name, counting)
-    return counts
-
-
-def test_a_second_start_checks_nothing_again_until_something_changes(run, monkeypatch, tmp_path):
-    counts = count_checks(monkeypatch)
+def test_a_second_start_checks_nothing_again_until_something_changes(run, checked, tmp_path):
     assert run("--dry-run")[0] == 0
-    assert counts == {"parse_line": 8, "load_image": 8}
+    assert checked == {"parse_line": 8, "load_image": 8}
     _, first = run("--dry-run")
-    assert counts == {"parse_line": 8, "load_image": 8}
+    assert checked == {"parse_line": 8, "load_image": 8}
     Image.new("RGB", (56, 112), "red").save(tmp_path / "red.png")
     _, second = run("--dry-run")
-    assert counts == {"parse_line": 16, "load_image": 16}
+    assert checked == {"parse_line": 16, "load_image": 16}
     assert "vision tokens per image                  6 to 6" in first
     assert "vision tokens per image                  6 to 8" in second
 
 
-def test_headers_are_enough_where_the_user_says_so(run, monkeypatch):
-    counts = count_checks(monkeypatch)
+def test_headers_are_enough_where_the_user_says_so(run, checked):
     assert run("--dry-run", "--set", "data.check_images=headers")[0] == 0
-    assert counts == {"parse_line": 8, "read_header": 8}
+    assert checked == {"parse_line": 8, "read_header": 8}
 
 
 def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_rows, tmp_path):
@@ -140,7 +221,7 @@ def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_ro
     file = write_rows(rows)
     skipping = ("--set", "data.on_bad_sample=skip", "--set", "data.max_bad_fraction=0.12")
     for _ in range(2):  # checked, and from the cache
-        code, printed = run(*skipping)
+        code, printed = run(*skipping, "--overwrite")
         assert code == 0
         assert "train                                    8 rows, 8 distinct images" in printed
         assert "train, bad rows skipped                  1, see python -m jina validate" in printed
@@ -170,6 +251,72 @@ def test_control_without_skip_one_bad_row_stops_the_run(run, rows, write_rows):
     assert code == 2
     assert "train.jsonl:4: query_image: missing.png: does not exist" in printed
     assert "too many rows" not in printed
+
+
+# --- held-out rows and the report ----------------------------------------------------------------
+
+
+@pytest.fixture
+def held_out(write_rows, rows):
+    """Flags of a run with held-out rows."""
+    file = write_rows(rows, "eval.jsonl")
+    return ("--set", f"data.eval={file}", "--set", "training.per_device_eval_batch_size=4")
+
+
+def test_a_run_with_held_out_rows_ends_with_a_report(run, held_out, tmp_path):
+    code, printed = run(*held_out, "--set", "evaluation.every_steps=2")
+    assert code == 0
+    assert [printed.count(f"held-out {step}/3") for step in range(4)] == [1, 0, 1, 1]
+    assert "held-out before → after  image→text  single-128 ndcg@5 " in printed
+    out = tmp_path / "out"
+    assert f"Report: {out / 'run/report.html'}" in printed
+    before, after = (
+        json.loads((out / f"eval/{name}/metrics.json").read_text()) for name in ("before", "after")
+    )
+    assert "difference" in after["results"][0]
+    assert "difference" not in before["results"][0]
+    first = json.loads((out / "run/trainer_state.json").read_text())["log_history"][0]
+    assert first["step"] == 0  # the adapter goes on from the checkpoint's, so both are the base
+    assert first["eval_ndcg@5"] == before["results"][0]["metrics"]["ndcg@5"]["value"]
+    report = (out / "run/report.html").read_bytes()
+    assert jina_command(["report", str(out), "--output", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_bytes() == report
+
+
+def test_what_a_run_notes_is_no_part_of_its_checkpoint(run, held_out, tmp_path):
+    assert run(*held_out)[0] == 0
+    again = ("--set", f"model.base_model_path={tmp_path / 'out'}", "--set", "data.eval=null")
+    assert run(*again, "--set", f"training.output_dir={tmp_path / 'next'}")[0] == 0
+    assert (tmp_path / "next/config.json").is_file()
+    assert not (tmp_path / "next/run").exists()
+    assert not list((tmp_path / "next").rglob("*.html"))
+
+
+def test_without_held_out_rows_there_is_no_report(run, tmp_path):
+    code, printed = run()
+    assert code == 0
+    assert "held-out" not in printed
+    assert not (tmp_path / "out/run").exists()
+
+
+def test_a_dry_run_measures_nothing(run, held_out, tmp_path):
+    code, printed = run(*held_out, "--dry-run")
+    assert code == 0
+    assert "held-out" not in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_report_that_fails_leaves_the_saved_model_and_exit_code_0(
+    run, held_out, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise ReportError("page: is broken; got nothing; mend it")
+
+    monkeypatch.setattr("jina.training.run_evaluation.write_report", fail)
+    code, printed = run(*held_out)
+    assert code == 0
+    assert "report isn't complete: page: is broken" in printed
+    assert (tmp_path / "out/config.json").is_file()
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -295,11 +442,32 @@ def test_the_demo_learns_its_training_rows(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_share_a_feature_cache_with_the_next_run(config, run, tmp_path):
+    settings = ["--set", "data.vision_cache=disk"]
+    alone = run(*settings, "--dry-run")[1]
+    assert f"{tmp_path / 'cache' / 'vision'}" in alone
+    assert "0 of 8 images known" in alone
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2"]
+    two = ["--set", "training.per_device_train_batch_size=2"]
+    command = [sys.executable, *launcher, ROOT / "train.py", "--config", config, *settings, *two]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(  # noqa: S603 - our own command
+        command, env=environment, capture_output=True, text=True, check=True, timeout=300
+    )
+    assert len([*(tmp_path / "cache" / "vision").rglob("*.features")]) == 3
+    assert "8 of 8 images known" in run(*settings)[1]
+
+
+@pytest.mark.slow
 def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     """Plain gradient descent without dropout, so that only the order of sums differs."""
     settings = json.loads(config.read_text())
     settings["lora"] = {"dropout": 0.0}
     settings["training"] |= {"optim": "sgd", "learning_rate": 0.05, "save_steps": 3}
+    config.write_text(json.dumps(settings))
+
+    settings["data"]["eval"] = settings["data"]["train"]
+    settings["training"]["per_device_eval_batch_size"] = 4
     config.write_text(json.dumps(settings))
 
     def adapter(name, *launcher, batch_size):
@@ -323,3 +491,14 @@ def test_two_processes_train_the_adapter_that_one_trains(config, tmp_path):
     assert max((one[name] - start[name]).abs().max() for name in one) > 1e-4
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6)
+    for file in ("eval/before/per_query.jsonl", "run/report.html"):
+        assert (tmp_path / "two" / file).is_file()
+    figures, others = (
+        json.loads((tmp_path / name / "run/trainer_state.json").read_text())["log_history"][0]
+        for name in ("one", "two")
+    )
+    ranked = {name: value for name, value in figures.items() if "ndcg" in name}
+    assert ranked  # of the same weights, so to the bit
+    assert ranked == {name: value for name, value in others.items() if "ndcg" in name}
+    before, same = (tmp_path / name / "eval/before/per_query.jsonl" for name in ("one", "two"))
+    assert before.read_bytes() == same.read_bytes()

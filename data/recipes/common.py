@@ -16,6 +16,7 @@ logger = logging.getLogger("smartembed")
 
 BAD_INPUT = 2
 SPLIT = "train=0.9,eval=0.1"
+DOCUMENT_SPLIT = "train=0.8,eval=0.2"
 
 Row = Mapping[str, object]
 
@@ -31,6 +32,7 @@ def run_recipe(
     packages: Collection[str],
     fetch: Callable[[str, Path], None],
     languages: Collection[str] = (),
+    is_split_by_document: bool = False,
 ) -> None:
     """Run a recipe from the command line and exit: 0 done, 2 with what went wrong.
 
@@ -41,6 +43,7 @@ def run_recipe(
         packages: What to fetch.
         fetch: `fetch_debian` or `fetch_npm`.
         languages: The languages to take unless told otherwise; none for all.
+        is_split_by_document: Whether rows of one `metadata.document` go to one split.
     """
     parser = argparse.ArgumentParser(prog=f"python -m data.recipes.{name}")
     parser.add_argument("--output", type=Path, default=Path("outputs/data", name), metavar="DIR")
@@ -56,14 +59,23 @@ def run_recipe(
                 logger.info("Fetching %s …", package)
                 fetch(package, Path(unpacked))
             rows = build(Path(unpacked), options.output, options.languages)
-            write_rows(rows, options.output / f"{name}.jsonl", seed=options.seed)
+            write_rows(
+                rows,
+                options.output / f"{name}.jsonl",
+                seed=options.seed,
+                is_split_by_document=is_split_by_document,
+            )
     except (FetchError, ConvertError) as error:
         logger.error("%s", error)
         sys.exit(BAD_INPUT)
 
 
-def write_rows(rows: Iterable[Row], output: Path, *, seed: int) -> None:
+def write_rows(
+    rows: Iterable[Row], output: Path, *, seed: int, is_split_by_document: bool = False
+) -> None:
     """Write rows as `NAME.train.jsonl` and `NAME.eval.jsonl`, checked, split by content.
+
+    With `is_split_by_document` rows of one `metadata.document` go to one split, too.
 
     They are written language by language: evaluation ranks rows against their neighbours, which
     say little where they all show the same picture.
@@ -77,7 +89,8 @@ def write_rows(rows: Iterable[Row], output: Path, *, seed: int) -> None:
             format="jsonl",
             source=unchecked,
             output=output,
-            split=SPLIT,
+            split=DOCUMENT_SPLIT if is_split_by_document else SPLIT,
+            split_together="metadata.document" if is_split_by_document else None,
             seed=seed,
             overwrite=True,
         )

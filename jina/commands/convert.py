@@ -35,6 +35,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", metavar="train=0.9,eval=0.1", help="by content, not by row")
     parser.add_argument(
+        "--split-together",
+        metavar="FIELD",
+        help="rows with the same value in it stay in one split: source, or metadata.KEY",
+    )
+    parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="draws the split (default: 0)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
@@ -52,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
             image_base_dir=options.image_base_dir,
             images=options.images,
             split=options.split,
+            split_together=options.split_together,
             seed=options.seed,
             overwrite=options.overwrite,
         )

@@ -60,6 +60,8 @@ class Conversion:
         images: The folder that relative image paths of the source start from, by default
             `image_base_dir` or else the source's folder.
         split: Such as `train=0.9,eval=0.1`, or None for one file.
+        split_together: `source` or `metadata.key`, equal values of which go to one split, such as
+            the document a page is from; or None.
         seed: Draws the split.
         overwrite: Whether files of the output's names may be replaced.
     """
@@ -72,6 +74,7 @@ class Conversion:
     image_base_dir: Path | None = None
     images: Path | None = None
     split: str | None = None
+    split_together: str | None = None
     seed: int = 0
     overwrite: bool = False
 
@@ -129,11 +132,17 @@ def _convert(
         )
         cleanup.callback(images.discard)
         whole = _stage(job.output, cleanup)
-        groups = _write_rows(source.read(fields.used()), whole, fields=fields, images=images)
+        groups = _write_rows(
+            source.read(fields.used()),
+            whole,
+            fields=fields,
+            images=images,
+            together=job.split_together,
+        )
         staged = {job.output: whole}
         summary.files = {job.output: len(groups)}
         if fractions:
-            splits = _assign(groups, fractions, seed=job.seed, notes=summary.notes)
+            splits = _assign(groups, fractions, job, notes=summary.notes)
             summary.files = {_split_path(job, name): splits.count(name) for name in fractions}
             staged = {path: _stage(path, cleanup) for path in summary.files}
             _deal(whole, [staged[_split_path(job, name)] for name in splits])
@@ -158,7 +167,7 @@ def _checked(job: Conversion) -> tuple[FieldMap, dict[str, float]]:
         fractions = parse_fractions(job.split) if job.split is not None else {}
     except ValueError as error:
         problems.append(str(error))
-    problems += _path_problems(job)
+    problems += [*_together_problems(job), *_path_problems(job)]
     outputs = [_split_path(job, name) for name in fractions] or [job.output]
     for path in outputs:
         if path.exists() and (not job.overwrite or not path.is_file()):
@@ -169,6 +178,19 @@ def _checked(job: Conversion) -> tuple[FieldMap, dict[str, float]]:
     if problems:
         raise ConvertError(*problems)
     return fields, fractions
+
+
+def _together_problems(job: Conversion) -> Iterator[str]:
+    """Yield what is wrong with the field that binds rows together."""
+    field_name = job.split_together
+    if field_name is None:
+        return
+    if field_name != "source" and not field_name.startswith("metadata."):
+        remedy = "name source or such as metadata.document"
+        yield describe("--split-together", "is no field that may bind rows", field_name, remedy)
+    if job.split is None:
+        remedy = "add --split train=0.9,eval=0.1"
+        yield describe("--split-together", "splits nothing", field_name, remedy)
 
 
 def _path_problems(job: Conversion) -> Iterator[str]:
@@ -215,6 +237,7 @@ def _write_rows(
     *,
     fields: FieldMap,
     images: OutputImages,
+    together: str | None,
 ) -> RowGroups:
     """Write the rows as lines; return what they share, or raise all that is wrong."""
     problems: list[str] = []
@@ -225,11 +248,11 @@ def _write_rows(
         for draft in drafts:
             try:
                 line, sample = finish_row(draft, images)
+                bound = row_identities(sample, images, together=together) if images.identify else ()
+                groups.add(list(bound))
+                stream.write(line)
             except RecordError as error:
                 problems += error.problems
-            else:
-                stream.write(line)
-                groups.add(row_identities(sample, images) if images.identify else ())
     if not problems and not len(groups):
         problems.append("SRC: has no rows; got none; give a source with data in it")
     if problems:
@@ -239,13 +262,14 @@ def _write_rows(
 
 
 def _assign(
-    groups: RowGroups, fractions: Mapping[str, float], *, seed: int, notes: list[str]
+    groups: RowGroups, fractions: Mapping[str, float], job: Conversion, *, notes: list[str]
 ) -> list[str]:
     """Split the rows; refuse a split that gets none."""
     sizes = groups.sizes()
     largest = max(sizes.values())
-    got = f"{len(sizes):,} groups of rows that share an image or a text, the largest of {largest:,}"
-    splits = groups.assign(fractions, seed=seed)
+    shared = "an image or a text" + (f" or {job.split_together}" if job.split_together else "")
+    got = f"{len(sizes):,} groups of rows that share {shared}, the largest of {largest:,}"
+    splits = groups.assign(fractions, seed=job.seed)
     if empty := sorted(fractions.keys() - set(splits)):
         remedy = "choose larger fractions, or texts that fewer rows share"
         raise ConvertError(f"--split {', '.join(empty)}: gets no rows; got {got}; {remedy}")

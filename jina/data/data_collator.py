@@ -8,7 +8,8 @@
     scores ─────────► ratings (rows,); absent when the rows have none
 
 Rows may have any number of positives and negatives: they are laid end to end, nothing is padded,
-repeated or filled in. A picture is cut into patches as its row comes by, and let go. There is no
+repeated or filled in. A picture is cut into patches as its row comes by, and let go; one that came
+before, or whose features are at hand, comes as its facts and has no patches. There is no
 key `labels`: with one, transformers would scale the gradient by the accumulation steps.
 """
 
@@ -18,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 
+from jina.data.checking.image_headers import ImageFacts
 from jina.data.multimodal_dataset import LoadedItem, LoadedSample
 
 
@@ -27,11 +29,12 @@ class Processor(Protocol):
     def sequence(
         self,
         text: str | None,
-        image: Image.Image | None,
+        image: Image.Image | ImageFacts | None,
         *,
         task: str,
         prompt_name: str,
         max_length: int,
+        image_identity: bytes,
     ) -> Any:
         """Turn an item into a token sequence."""
 
@@ -88,5 +91,6 @@ class ContrastiveDataCollator:
             task=task,
             prompt_name=prompt_name,
             max_length=self.max_text_tokens,
+            image_identity=item.image_identity,
         )
         return sequence, int.from_bytes(item.identity[:8], "big", signed=True)

@@ -2,14 +2,15 @@
 
     files ─ scan, or what it found the last time ─► problems? ─► RowIndex
     index ─► the line at its byte ─ parse_line ─► Sample ─ load_image ─► LoadedSample
+                                                      └─ known already: size and identity do
 
 Only the index stays in memory; a line is read again when its turn comes, so the data set costs some
-120 bytes a row and travels to loader workers as it is. Nothing is random here, nothing is
+140 bytes a row and travels to loader workers as it is. Nothing is random here, nothing is
 remembered between two rows.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from jina.data.checking.cache import cached_scan
+from jina.data.checking.image_headers import ImageFacts
 from jina.data.checking.row_check import named_items
 from jina.data.image_loading import ImageError, load_image, pixel_identity
+from jina.data.known_images import KnownImages
 from jina.data.records import DEFAULT_TASK, Item, Sample
 from jina.data.reporting.content_figures import HARD_NEGATIVES, count_names, count_shapes
 from jina.data.row_index import item_identity
@@ -31,11 +34,19 @@ MAX_SKIPPED_SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadedItem:
-    """An item with its pixels; equal contents have equal identities."""
+    """An item with its pixels; equal contents have equal identities.
+
+    Attributes:
+        text: as the line has it.
+        image: upright RGB; or only its facts, where its pixels needn't be had (again).
+        identity: of text and image together.
+        image_identity: of the pixels; empty without an image.
+    """
 
     text: str | None
-    image: Image.Image | None
+    image: Image.Image | ImageFacts | None
     identity: bytes
+    image_identity: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,8 @@ class MultimodalDataset(Dataset[LoadedSample]):
     Attributes:
         index: Where the rows stand and what they hold, in arrays.
         summary: How many there are, of which kind.
+        is_deep: Whether the index knows images by their pixels.
+        known: Images that needn't be decoded, as long as somebody keeps what they led to.
 
     Raises:
         DataError: With every unusable line and image of all files.
@@ -133,6 +146,8 @@ class MultimodalDataset(Dataset[LoadedSample]):
         )
         _refuse(scan, policy)
         self.index = scan.index
+        self.is_deep = policy.is_deep
+        self.known: KnownImages | None = None
         self.summary = DatasetSummary(
             rows=len(scan.index),
             distinct_images=scan.distinct_images,
@@ -147,8 +162,16 @@ class MultimodalDataset(Dataset[LoadedSample]):
 
     def __getitem__(self, index: int) -> LoadedSample:
         """Return row `index` with its pixels; raise `ImageError` if an image has turned bad."""
+        return self._row(index, self.known)
+
+    def _row(self, index: int, known: Container[bytes] | None) -> LoadedSample:
+        """Return a row, of `known` images only their facts."""
         sample = self.sample(index)
-        query, *others = (self._load(sample, name, item) for name, item in named_items(sample))
+        facts = self.index.images_of(range(len(self))[index])
+        query, *others = (
+            self._load(sample, name, item, own, known)
+            for (name, item), own in zip(named_items(sample), facts, strict=True)
+        )
         num_positives = len(sample.positives)
         return LoadedSample(
             query=query,
@@ -162,8 +185,32 @@ class MultimodalDataset(Dataset[LoadedSample]):
         )
 
     def __getitems__(self, indices: Sequence[int]) -> Iterator[LoadedSample]:
-        """Yield rows one by one, so that no batch has all its pictures in memory at full size."""
-        return (self[index] for index in indices)
+        """Yield the rows of a batch one by one, each of its pictures decoded at most once.
+
+        So no batch has all its pictures in memory at full size.
+        """
+        given = _Given(self.known)
+        for index in indices:
+            row = self._row(index, given)
+            items = (row.query, *row.positives, *row.negatives)
+            given.identities.update(item.image_identity for item in items)
+            yield row
+
+    def reload_image(self, identity: bytes) -> Image.Image | None:
+        """Decode an image that is known by its facts only; `None` if no row shows it.
+
+        Raises:
+            DataError: If the file has changed since it was checked.
+        """
+        index = self.index.row_with_image(identity)
+        if index is None:
+            return None
+        row = self._row(index, None)
+        for item in (row.query, *row.positives, *row.negatives):
+            if item.image_identity == identity:
+                return item.image
+        what = f"has changed since it was checked; got other pixels than {identity.hex()}"
+        raise DataError(f"{row.where}: an image {what}; leave the file alone during a run")
 
     def sample(self, index: int) -> Sample:
         """Return row `index` as its line has it, without opening an image."""
@@ -173,15 +220,36 @@ class MultimodalDataset(Dataset[LoadedSample]):
         """Return the folder that the images of a file start from and stay in."""
         return image_root(file, self.image_base_dir)
 
-    def _load(self, sample: Sample, name: str, item: Item) -> LoadedItem:
-        """Load one item of a sample, whose image stands in field `name`."""
+    def _load(
+        self,
+        sample: Sample,
+        name: str,
+        item: Item,
+        facts: ImageFacts,
+        known: Container[bytes] | None,
+    ) -> LoadedItem:
+        """Load one item of a sample, whose image stands in field `name`; no known image."""
         if item.image is None:
             return LoadedItem(item.text, None, item_identity(item.text, b""))
+        if self.is_deep and known is not None and facts.identity in known:
+            identity = item_identity(item.text, facts.identity)
+            return LoadedItem(item.text, facts, identity, facts.identity)
         try:
             image = load_image(item.image, root=self.image_root(sample.file))
         except ImageError as error:
             raise ImageError(f"{sample.where}: {name}: {error}") from error
-        return LoadedItem(item.text, image, item_identity(item.text, pixel_identity(image)))
+        own = pixel_identity(image)
+        return LoadedItem(item.text, image, item_identity(item.text, own), own)
+
+
+class _Given:
+    """Images that a batch has brought already, and those that are known anyway."""
+
+    def __init__(self, known: KnownImages | None) -> None:
+        self.known, self.identities = known, set[bytes]()
+
+    def __contains__(self, identity: object) -> bool:
+        return identity in self.identities or (self.known is not None and identity in self.known)
 
 
 def _refuse(scan: Scan, policy: DataPolicy) -> None:

@@ -2,12 +2,13 @@
 
     Sample, sizes, identities ─ RowColumns.add ─► columns of a chunk ─ join ─► RowIndex
 
-No row has an object of its own, so a row of two items costs some 120 bytes however long its texts
+No row has an object of its own, so a row of two items costs some 140 bytes however long its texts
 are. An `identity` is what two equal texts or pictures share, under any file name: by it, not by
 similarity, false negatives are told.
 """
 
 import hashlib
+import struct
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -31,6 +32,7 @@ ROW_COLUMNS = {
 ITEM_COLUMNS = {
     "identities": "i8",
     "images": "i8",
+    "image_tails": "i8",
     "widths": "u4",
     "heights": "u4",
     "text_bytes": "u4",
@@ -39,6 +41,7 @@ NO_SOURCE = "(none)"
 
 Columns = dict[str, np.ndarray]
 NO_IMAGE = ImageFacts(0, 0, b"")
+_HALVES = struct.Struct(">2q")  # of an identity
 
 
 def item_identity(text: str | None, image: bytes) -> bytes:
@@ -59,7 +62,8 @@ class Items:
     Attributes:
         offsets: (rows + 1,) row i has the items from `offsets[i]` to before `offsets[i + 1]`.
         identities: (items,) of text and image together.
-        images: (items,) identities of the images alone; 0 for items without.
+        images: (items,) identities of the images alone, their first 8 bytes; 0 for items without.
+        image_tails: (items,) the other 8 bytes, for what must not mix up two images ever.
         widths: (items,) in pixels, upright; 0 for items without an image.
         heights: (items,) like the widths.
         text_bytes: (items,) length of the text in UTF-8; 0 for items without.
@@ -68,6 +72,7 @@ class Items:
     offsets: np.ndarray
     identities: np.ndarray
     images: np.ndarray
+    image_tails: np.ndarray
     widths: np.ndarray
     heights: np.ndarray
     text_bytes: np.ndarray
@@ -132,6 +137,32 @@ class RowIndex:
     def positive_identities(self) -> tuple[np.ndarray, np.ndarray]:
         """Identities of all positives, end to end, and the (rows + 1,) offsets of the rows."""
         return self.positives.identities, self.positives.offsets
+
+    def images_of(self, row: int) -> list[ImageFacts]:
+        """Return the image of each item of a row, queries before positives before negatives."""
+        return [
+            self._image(getattr(self, side), item)
+            for side in SIDES
+            for item in range(*getattr(self, side).offsets[row : row + 2])
+        ]
+
+    def row_with_image(self, identity: bytes) -> int | None:
+        """Return a row that shows an image, if there is one."""
+        head, tail = _HALVES.unpack(identity)
+        for side in SIDES:
+            items = getattr(self, side)
+            is_it = (items.images == head) & (items.image_tails == tail) & (items.widths > 0)
+            places = np.flatnonzero(is_it)
+            if len(places):
+                return int(np.searchsorted(items.offsets, places[0], side="right")) - 1
+        return None
+
+    @staticmethod
+    def _image(items: Items, item: int) -> ImageFacts:
+        if not items.widths[item]:
+            return NO_IMAGE
+        identity = _HALVES.pack(items.images[item], items.image_tails[item])
+        return ImageFacts(int(items.widths[item]), int(items.heights[item]), identity)
 
     @property
     def nbytes(self) -> int:
@@ -242,9 +273,9 @@ def join(parts: Sequence[Columns]) -> Columns:
 def _item_row(item: Item, image: ImageFacts) -> tuple[int, ...]:
     """Return the item columns of one item."""
     identity = as_number(item_identity(item.text, image.identity))
-    own = as_number(image.identity) if image.identity else 0
+    head, tail = _HALVES.unpack(image.identity) if image.identity else (0, 0)
     size = len(item.text.encode("utf-8")) if item.text else 0
-    return identity, own, image.width, image.height, size
+    return identity, head, tail, image.width, image.height, size
 
 
 def _number(names: dict[str, int], name: str) -> int:

@@ -3,11 +3,13 @@
     rows ─ what they hold ─► groups bound together ─ seed, fractions ─► the split of each row
 
 Rows that hold the same image or the same text, under whatever file name, form a group, and so do
-rows that a chain of such rows connects; a group goes to one split as a whole. The split depends on
-the seed and on what the groups hold, not on the order of the rows.
+rows of one document, if asked, and rows that a chain of such rows connects; a group goes to one
+split as a whole. The split depends on the seed and on what the groups hold, not on the order of
+the rows.
 """
 
 import hashlib
+import json
 import unicodedata
 from array import array
 from collections import Counter
@@ -83,6 +85,12 @@ def text_identity(text: str) -> bytes:
     """Return what texts share that differ in case, spaces or the encoding of accents at most."""
     plain = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return b"text" + hashlib.blake2b(plain.encode("utf-8"), digest_size=16).digest()
+
+
+def value_identity(value: object) -> bytes:
+    """Return what rows share whose user says that equal values of a field belong together."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=True)
+    return b"value" + hashlib.blake2b(text.encode("ascii"), digest_size=16).digest()
 
 
 def parse_fractions(text: str) -> dict[str, float]:

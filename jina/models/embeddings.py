@@ -3,8 +3,10 @@
 Shapes: N items, H vector size, T tokens of all items, D token vector size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +31,13 @@ class TokenVectors:
         lengths = self.lengths[start:stop]
         return TokenVectors(self.vectors[first : first + sum(lengths)], lengths)
 
+    def take(self, places: Sequence[int]) -> "TokenVectors":
+        """Return the items at some places, which may repeat."""
+        items = self.vectors.split(self.lengths)
+        return TokenVectors(
+            torch.cat([items[place] for place in places]), [self.lengths[p] for p in places]
+        )
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -41,6 +50,13 @@ class Embeddings:
 
     single: Tensor | None
     multi: TokenVectors | None
+
+    def take(self, places: Sequence[int]) -> "Embeddings":
+        """Return the items at some places, which may repeat; gradients of repeats add up."""
+        return Embeddings(
+            None if self.single is None else self.single[list(places)],
+            None if self.multi is None else self.multi.take(places),
+        )
 
     def part(self, start: int, stop: int) -> "Embeddings":
         """Return the items from `start` to before `stop`."""

@@ -260,7 +260,11 @@ class JinaEmbeddingsV4Model(AdapterTraining, Encoder, Qwen2_5_VLPreTrainedModel)
             )
             features.append(found.pooler_output)
         return replace(
-            batch, patches=None, image_grid_thw=None, vision_features=torch.cat(features)
+            batch,
+            patches=None,
+            image_grid_thw=None,
+            patch_counts=[0] * len(batch),
+            vision_features=torch.cat(features),
         )
 
     def single_vectors(self, hidden_states: Tensor, batch: PackedBatch) -> Tensor:

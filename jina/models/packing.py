@@ -34,6 +34,9 @@ class TokenSequence:
             the official processor gives them.
         grid_thw: patches of that image in time, height and width.
         vision_tokens: how many of the tokens stand for the image.
+        image_identity: what images of equal pixels share; empty where that isn't known.
+        content: what sequences share that are one to the model, image included; empty where that
+            isn't known.
     """
 
     input_ids: Tensor
@@ -42,6 +45,8 @@ class TokenSequence:
     patches: Tensor | None = None
     grid_thw: tuple[int, int, int] | None = None
     vision_tokens: int = 0
+    image_identity: bytes = b""
+    content: bytes = b""
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -57,8 +62,11 @@ class PackedBatch:
         lengths: tokens of each sequence; plain numbers, since they steer the work from the host.
         pooled: for each sequence the half-open range, counted from its own start, that is averaged.
         vision_tokens: how many tokens of each sequence stand for its image.
-        patches: of all images in order, or `None` if there is no image.
-        image_grid_thw: (images, 3) int64, or `None`.
+        patch_counts: how many of the patches are each sequence's.
+        image_identities: of each sequence, as of `TokenSequence`.
+        contents: of each sequence, as of `TokenSequence`.
+        patches: of all images that have any here, in order, or `None` if none has.
+        image_grid_thw: (images with patches, 3) int64, or `None`.
         vision_features: (V, H) what the vision tower made of the patches, in their place.
     """
 
@@ -67,6 +75,9 @@ class PackedBatch:
     lengths: list[int]
     pooled: list[tuple[int, int]]
     vision_tokens: list[int]
+    patch_counts: list[int]
+    image_identities: list[bytes]
+    contents: list[bytes]
     patches: Tensor | None = None
     image_grid_thw: Tensor | None = None
     vision_features: Tensor | None = None
@@ -92,6 +103,9 @@ class PackedBatch:
             lengths=self.lengths[start:stop],
             pooled=self.pooled[start:stop],
             vision_tokens=self.vision_tokens[start:stop],
+            patch_counts=self.patch_counts[start:stop],
+            image_identities=self.image_identities[start:stop],
+            contents=self.contents[start:stop],
             vision_features=(
                 None if features is None else features[_span(self.vision_tokens, start, stop)]
             ),
@@ -137,6 +151,9 @@ def pack(sequences: Sequence[TokenSequence]) -> PackedBatch:
         lengths=[len(s) for s in sequences],
         pooled=[s.pooled for s in sequences],
         vision_tokens=[s.vision_tokens for s in sequences],
+        patch_counts=[0 if s.patches is None else len(s.patches) for s in sequences],
+        image_identities=[s.image_identity for s in sequences],
+        contents=[s.content for s in sequences],
         patches=torch.cat([s.patches for s in images]) if images else None,
         image_grid_thw=torch.tensor([s.grid_thw for s in images]) if images else None,
     )
@@ -151,6 +168,9 @@ def concatenate(batches: Sequence[PackedBatch]) -> PackedBatch:
         lengths=[length for b in batches for length in b.lengths],
         pooled=[span for b in batches for span in b.pooled],
         vision_tokens=[count for b in batches for count in b.vision_tokens],
+        patch_counts=[count for b in batches for count in b.patch_counts],
+        image_identities=[identity for b in batches for identity in b.image_identities],
+        contents=[content for b in batches for content in b.contents],
         patches=torch.cat([b.patches for b in images]) if images else None,
         image_grid_thw=torch.cat([b.image_grid_thw for b in images]) if images else None,
     )

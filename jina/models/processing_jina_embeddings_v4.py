@@ -7,6 +7,7 @@ Two things differ on purpose. Special tokens typed in a user's text are text: th
 image. And resizing needs no torchvision: torch's own uint8 interpolation gives the same bits.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from transformers import BatchFeature
 
+from jina.data.checking.image_headers import ImageFacts
 from jina.data.image_loading import load_image
 from jina.models.packing import PackedBatch, TokenSequence, pack, rope_positions
 
@@ -129,6 +131,11 @@ class ImageSettings:
             sides = [math.ceil(s * grow / unit) * unit for s in (width, height)]
         return sides[0], sides[1]
 
+    def grid(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return the patches of an image of this size in time, height and width."""
+        width, height = self.resized(width, height)
+        return 1, height // self.patch_size, width // self.patch_size
+
     def token_count(self, width: int, height: int) -> int:
         """Return how many vision tokens an image of this size becomes."""
         width, height = self.resized(width, height)
@@ -166,14 +173,14 @@ def image_patches(
         together, an eighth of what `ImageSettings.pixel_values` makes of them in memory; and the
         grid in time, height and width.
     """
-    width, height = settings.resized(*image.size)
+    _, rows, columns = grid = settings.grid(*image.size)
+    height, width = rows * settings.patch_size, columns * settings.patch_size
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).unsqueeze(0)  # (1, 3, H, W) uint8
     pixels = interpolate(pixels, (height, width), mode="bicubic", antialias=True)[0]
     patch, merge = settings.patch_size, settings.merge_size
-    rows, columns = height // patch, width // patch
     patches = pixels.view(3, rows // merge, merge, patch, columns // merge, merge, patch)
     patches = patches.permute(1, 4, 2, 5, 0, 3, 6)  # token grid, patches of a token, 3, p, p
-    return patches.reshape(rows * columns, -1), (1, rows, columns)
+    return patches.reshape(rows * columns, -1), grid
 
 
 class JinaEmbeddingsV4Processor:
@@ -233,26 +240,30 @@ class JinaEmbeddingsV4Processor:
     def sequence(
         self,
         text: str | None,
-        image: Image.Image | None,
+        image: Image.Image | ImageFacts | None,
         *,
         task: str,
         prompt_name: str,
         max_length: int = MAX_TEXT_TOKENS,
+        image_identity: bytes = b"",
     ) -> TokenSequence:
         """Turn one item, text or image or both, into a token sequence.
 
         Args:
             text: the item's text.
-            image: upright RGB.
+            image: upright RGB, or only its facts.
             task: the adapter it is meant for.
             prompt_name: `query` or `passage`, put before a text without image.
             max_length: tokens beyond this are cut off a text; an image is never cut.
+            image_identity: see `TokenSequence`.
 
         Raises:
             ValueError: an image that leaves its text no room.
         """
         if image is not None:
-            return self.image_sequence(image, text=text, max_length=max_length)
+            return self.image_sequence(
+                image, text=text, max_length=max_length, identity=image_identity
+            )
         prompt = prompt_for(task, prompt_name)
         return self.text_sequence(text or "", prompt=prompt, max_length=max_length)
 
@@ -265,20 +276,33 @@ class JinaEmbeddingsV4Processor:
     ) -> TokenSequence:
         """Tokenize a text behind its prompt; every token is pooled."""
         ids = self._ids(f"{prompt}: {text}" if prompt else text)[:max_length]
-        return TokenSequence(torch.tensor(ids), rope_positions(len(ids)), (0, len(ids)))
+        pooled = (0, len(ids))
+        return TokenSequence(
+            torch.tensor(ids), rope_positions(len(ids)), pooled, content=_content(ids, pooled)
+        )
 
     def image_sequence(
-        self, image: Image.Image, *, text: str | None = None, max_length: int = MAX_TEXT_TOKENS
+        self,
+        image: Image.Image | ImageFacts,
+        *,
+        text: str | None = None,
+        max_length: int = MAX_TEXT_TOKENS,
+        identity: bytes = b"",
     ) -> TokenSequence:
         """Put an image into the fixed image prompt.
 
         The vision span, its two markers included, is pooled. A text takes the place of `Describe
-        the image.` and is pooled too; it is cut where the whole would exceed `max_length`.
+        the image.` and is pooled too; it is cut where the whole would exceed `max_length`. An
+        image of which only the facts are given has no patches.
 
         Raises:
             ValueError: an image that leaves its text no room.
         """
-        patches, grid = image_patches(image, self.image_settings)
+        if isinstance(image, ImageFacts):
+            patches, grid = None, self.image_settings.grid(image.width, image.height)
+            identity = image.identity
+        else:
+            patches, grid = image_patches(image, self.image_settings)
         merge = self.image_settings.merge_size
         merged = (grid[1] // merge, grid[2] // merge)
         start = len(self._before_image)
@@ -293,14 +317,16 @@ class JinaEmbeddingsV4Processor:
             )
         spoken = vision + (self._ids(IMAGE_TEXT) if text is None else self._ids(text)[:room])
         ids = spoken + self._after_text
-        pooled_end = len(vision) if text is None else len(spoken)
+        pooled = (start - 1, len(vision) if text is None else len(spoken))
         return TokenSequence(
             input_ids=torch.tensor(ids),
             position_ids=rope_positions(len(ids), start, merged),
-            pooled=(start - 1, pooled_end),
+            pooled=pooled,
             patches=patches,
             grid_thw=grid,
             vision_tokens=len(vision_tokens),
+            image_identity=identity,
+            content=_content(ids, pooled, identity, grid) if identity else b"",
         )
 
     def process_texts(
@@ -356,6 +382,11 @@ class JinaEmbeddingsV4Processor:
             input_ids[row, : len(sequence)] = sequence.input_ids
             attention_mask[row, : len(sequence)] = 1
         return BatchFeature({"input_ids": input_ids, "attention_mask": attention_mask})
+
+
+def _content(ids: Sequence[int], pooled: tuple[int, int], *image: object) -> bytes:
+    """Return 16 bytes for all that the model sees of a sequence."""
+    return hashlib.blake2b(repr((ids, pooled, image)).encode(), digest_size=16).digest()
 
 
 def _unusable(file: Path, error: Exception | str) -> str:

@@ -1,12 +1,14 @@
 """A tiny checkpoint in the official layout, built here: what `make demo` and the tests run on.
 
-The same files, tensor names and quirks as the real one at a few thousandths of its size. Its
-weights are random, so it shows that everything works, not that anything is found.
+The same files, tensor names and quirks as the real one at a few thousandths of its size, or at
+another `Shape`. Its weights are random, so it shows that everything works, not that anything is
+found.
 """
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +95,34 @@ PREPROCESSOR_CONFIG: dict[str, Any] = {
 }
 
 
-def build_tiny_checkpoint(folder: Path, corpus: Iterable[str], *, seed: int) -> None:
+@dataclass(frozen=True)
+class Shape:
+    """What a checkpoint has otherwise than the tiny one.
+
+    Attributes:
+        text: fields of the decoder's configuration; a `vocab_size` is the least.
+        vision: fields of the vision tower's configuration.
+        max_pixels: larger images are shrunk to this area.
+    """
+
+    text: Mapping[str, Any] = field(default_factory=dict)
+    vision: Mapping[str, Any] = field(default_factory=dict)
+    max_pixels: int = PREPROCESSOR_CONFIG["max_pixels"]
+
+
+TINY = Shape()
+
+
+def build_tiny_checkpoint(
+    folder: Path, corpus: Iterable[str], *, seed: int, shape: Shape = TINY
+) -> None:
     """Write a tiny checkpoint with random weights; equal inputs give equal bytes.
 
     Args:
         folder: where to; it must not exist or be empty.
         corpus: texts that the tokenizer's byte pairs are counted on.
         seed: of the weights.
+        shape: of the model.
 
     Raises:
         CheckpointError: the folder holds something already.
@@ -108,12 +131,12 @@ def build_tiny_checkpoint(folder: Path, corpus: Iterable[str], *, seed: int) -> 
         raise CheckpointError(f"{folder}: not empty; got {folder}; name a new folder")
     (folder / "adapters").mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(corpus)
-    config = _config(tokenizer)
+    config = _config(tokenizer, shape)
     base, adapters = _random_tensors(config, torch.Generator().manual_seed(seed))
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))  # vocab.json, merges.txt
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
-    _write_json(folder / "preprocessor_config.json", PREPROCESSOR_CONFIG)
+    _write_json(folder / "preprocessor_config.json", _preprocessor_config(shape))
     _write_json(folder / ADAPTER_CONFIG, _adapter_config())
     save_file(adapters, folder / ADAPTER_WEIGHTS, {"format": "pt"})
     save_file(base, folder / "model.safetensors", {"format": "pt"})
@@ -140,9 +163,10 @@ def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def _config(tokenizer: Tokenizer) -> dict[str, Any]:
+def _config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
     """Compose `config.json` with the official file's quirks: no model_type, pinned attention."""
-    vocab_size = math.ceil(tokenizer.get_vocab_size() / 64) * 64
+    least = max(tokenizer.get_vocab_size(), shape.text.get("vocab_size", 0))
+    vocab_size = math.ceil(least / 64) * 64
     ids = {
         f"{field}_token_id": tokenizer.token_to_id(f"<|{token}|>")
         for field, token in (
@@ -153,7 +177,8 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
     }  # fmt: skip
     remote = {"AutoConfig": "configuration_jina_embeddings_v4.JinaEmbeddingsV4Config",
               "AutoModel": "modeling_jina_embeddings_v4.JinaEmbeddingsV4Model"}  # fmt: skip
-    text = {**TEXT_CONFIG, "vocab_size": vocab_size}
+    text = {**TEXT_CONFIG, **shape.text, "vocab_size": vocab_size}
+    vision = {**VISION_CONFIG, **shape.vision, "out_hidden_size": text["hidden_size"]}
     text |= {name: ids[name] for name in ("bos_token_id", "eos_token_id")}
     return {
         "architectures": ["JinaEmbeddingsV4Model"],
@@ -167,9 +192,14 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
         "single_vector_pool_strategy": "mean",
         "multi_vector_projector_dim": 32,
         "text_config": text,
-        "vision_config": VISION_CONFIG,
+        "vision_config": vision,
         "transformers_version": "4.52.0",
     }
+
+
+def _preprocessor_config(shape: Shape) -> dict[str, Any]:
+    size = {**PREPROCESSOR_CONFIG["size"], "longest_edge": shape.max_pixels}
+    return {**PREPROCESSOR_CONFIG, "max_pixels": shape.max_pixels, "size": size}
 
 
 def _random_tensors(

@@ -41,7 +41,9 @@ def _group(result: Result) -> tuple[str, str, bool, str]:
 
 
 def _row(label: str, cells: Iterable[str]) -> str:
-    return f"{label:<{LABEL}}{''.join(f'{cell:<{CELL}}' for cell in cells)}".rstrip()
+    """Return a line of columns; a cell as wide as its column does without the space inside it."""
+    fitting = [cell if len(cell) < CELL else cell.replace(", ", ",") for cell in cells]
+    return f"{label:<{LABEL}}{''.join(f'{cell:<{CELL}}' for cell in fitting)}".rstrip()
 
 
 def _cell(figure: Figure | None, sign: str = "") -> str:

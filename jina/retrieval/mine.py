@@ -32,7 +32,13 @@ from jina.retrieval.mining_rows import (
     task_of,
 )
 from jina.retrieval.mining_vectors import ContentEmbedder
-from jina.retrieval.negative_selection import Negative, SelectionRules, choose_negatives
+from jina.retrieval.negative_selection import (
+    NEAR_DUPLICATES,
+    TOO_CLOSE,
+    Negative,
+    SelectionRules,
+    choose_negatives,
+)
 from jina.retrieval.progress import Progress
 
 ROWS_A_MESSAGE = 5000
@@ -78,6 +84,13 @@ class MineJob:
     overwrite: bool = False
 
 
+# What sets the limit behind a reason for leaving candidates out.
+LIMIT_OPTIONS = {
+    NEAR_DUPLICATES: "--near-duplicate",
+    TOO_CLOSE: "--relative-margin and --absolute-margin",
+}
+
+
 @dataclass
 class MineSummary:
     """What was mined.
@@ -105,6 +118,9 @@ class MineSummary:
             yield f"Left out: {count:,} {reason}."
         share = f"{self.negatives / max(self.rows, 1):.2f} a row"
         yield f"{self.negatives:,} negatives, {share}; {self.short:,} rows got fewer than wanted."
+        if not self.negatives and self.excluded.total():
+            option = LIMIT_OPTIONS[max(self.excluded, key=self.excluded.__getitem__)]
+            yield f"No negatives: mine with a model that tells these apart, or change {option}."
 
 
 def mine(job: MineJob) -> MineSummary:

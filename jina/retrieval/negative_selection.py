@@ -18,6 +18,10 @@ from jina.retrieval.errors import RetrievalError
 
 SAMPLINGS = ("top", "random")
 
+# Why candidates are left out.
+NEAR_DUPLICATES = "near duplicates of a positive"
+TOO_CLOSE = "too close to the positive's score"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionRules:
@@ -133,8 +137,8 @@ def choose_negatives(
     ranks = np.arange(1, len(ranking.documents) + 1)[window]
     is_copy = ranking.likeness[window] >= rules.near_duplicate
     is_close = ~(ranking.scores[window] < rules.limit(positive_score))
-    excluded["near duplicates of a positive"] += int(is_copy.sum())
-    excluded["too close to the positive's score"] += int((is_close & ~is_copy).sum())
+    excluded[NEAR_DUPLICATES] += int(is_copy.sum())
+    excluded[TOO_CLOSE] += int((is_close & ~is_copy).sum())
     left = ranks[~is_copy & ~is_close]
     if rules.sampling == "random":
         draw = np.random.default_rng([rules.seed, row])

@@ -18,6 +18,7 @@ from jina.data.multimodal_dataset import DataError, MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.durable_files import publish
 from jina.retrieval.item_collections import ItemReader
+from jina.retrieval.report_page.charts import FRAME
 from jina.retrieval.report_page.evaluations import Evaluations, Group
 from jina.retrieval.report_page.examples import Examples, choose_examples, negatives_of
 from jina.retrieval.report_page.page_parts import curves, gallery_of, histograms
@@ -33,6 +34,7 @@ from jina.retrieval.token_matches import TokenMatches, match_tokens
 
 TEMPLATES = Path(__file__).parent / "report_page"
 HEAT_MAPS = 4  # pairs of a text and a picture
+DIRECTIONS = 6  # of the gallery; more would make a page that no phone opens
 
 logger = logging.getLogger("smartembed")
 
@@ -73,7 +75,9 @@ def write_report(
             name=folder.absolute().name,
             record=record,
             evaluations=evaluations,
+            frame=FRAME,
             charts=curves(record.history),
+            chosen=found,
             histograms=[histograms(examples) for examples in found],
             galleries=[gallery_of(examples, pictures, matches) for examples in found],
             problem=problem,
@@ -88,9 +92,9 @@ def write_report(
 
 
 def examples_of(evaluations: Evaluations, reader: ItemReader) -> list[Examples]:
-    """Choose the queries to show of each direction that was ranked."""
+    """Choose the queries to show of each direction that was ranked, of many only the first."""
     negatives = negatives_of(reader)
-    groups = [group for group in evaluations.groups() if group.kind == "ranking"]
+    groups = [group for group in evaluations.groups() if group.kind == "ranking"][:DIRECTIONS]
     return [choose_examples(evaluations, group, negatives) for group in groups]
 
 

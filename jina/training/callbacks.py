@@ -1,11 +1,14 @@
 """What watches a run: a guard that stops it when it doesn't train, and a log a person can read."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from jina.training.training_state import non_finite
 
 logger = logging.getLogger("smartembed")
 
@@ -33,6 +36,16 @@ LOG_WORDS = {
 
 class DivergedError(RuntimeError):
     """Training that can't go on: a loss, a gradient or an update went wrong."""
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise `DivergedError` before values are saved that are no numbers."""
+    wrong = non_finite(tensors)
+    if wrong:
+        raise DivergedError(
+            f"{where}: values that are not finite, nothing is saved; got {len(wrong)}, first "
+            f"{wrong[0]}; lower training.learning_rate"
+        )
 
 
 class RunGuard(TrainerCallback):

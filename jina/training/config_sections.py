@@ -111,6 +111,12 @@ class DataSection(Section):
     max_bad_fraction: float = Field(
         0.01, ge=0, lt=1, description="the share of rows that skip may leave out"
     )
+    vision_cache: Literal["off", "memory", "disk"] = Field(
+        "off", description="keep what the vision tower makes of an image, for later epochs or runs"
+    )
+    vision_cache_gib: float = Field(
+        32.0, gt=0, description="the most room the cache takes; a process's own in memory"
+    )
 
     @property
     def train_files(self) -> list[Path]:
@@ -197,6 +203,12 @@ FIXED_TRAINING_VALUES: dict[str, tuple[Any, str]] = {
     "fp16": (False, "float16 overflows in this model; set bf16: true, or neither for float32"),
     "bf16_full_eval": (False, "it would round the trained adapter; set model.dtype instead"),
     "fp16_full_eval": (False, "it would round the trained adapter; set model.dtype instead"),
+    "save_only_model": (False, "such a checkpoint can't be resumed"),
+    "save_on_each_node": (False, "one process writes the checkpoints"),
+    "enable_jit_checkpoint": (False, "SIGTERM is finished, saved and ended on already"),
+    "ignore_data_skip": (False, "rows of an epoch would be seen twice after resuming"),
+    "restore_callback_states_from_checkpoint": (False, "a checkpoint could change the run"),
+    "resume_from_checkpoint": (None, "train.py --resume goes on in training.output_dir"),
     "hub_strategy": ("end", "the finished model is pushed, and no step of it"),
     "hub_always_push": (False, "there is only one push"),
     "deepspeed": (None, "not supported yet"),

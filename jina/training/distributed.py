@@ -26,6 +26,12 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 def gather_sizes(sizes: Sequence[int], device: torch.device) -> list[list[int]]:
     """Return every process's numbers, in the order of the processes."""
     if world_size() == 1:
@@ -34,6 +40,16 @@ def gather_sizes(sizes: Sequence[int], device: torch.device) -> list[list[int]]:
     found = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(found, own)
     return torch.stack(found).tolist()
+
+
+def gather_stacked(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return every process's tensor of one shape, stacked in their order, on the CPU."""
+    if world_size() == 1:
+        return tensor[None].cpu()
+    own = tensor.to(device).contiguous()
+    found = [torch.empty_like(own) for _ in range(world_size())]
+    dist.all_gather(found, own)
+    return torch.stack(found).cpu()
 
 
 def gather_rows(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -6,6 +6,7 @@ The network is used because the user asked, the token comes from the environment
 the model's own files go: neither step checkpoints nor evaluations, which show the user's rows.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from jina.models.checkpoint import ADAPTER_WEIGHTS, Checkpoint
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 from jina.training.yaml_loading import describe_problem
+
+logger = logging.getLogger("smartembed")
 
 TOKEN = "HF_TOKEN"  # noqa: S105 - the name of the variable
 # HTTPError of whichever HTTP library the hub's own is built on: also connections that fail
@@ -92,7 +95,13 @@ class HubPush:
                 commit_message="Fine-tuned with SmartEmbed",
             )
         if problems:
-            raise HubError(f"The model is saved, but not pushed: {problems[0]}")
+            revision = f" --revision {self.revision}" if self.revision else ""
+            raise HubError(
+                f"The model is saved, but not pushed: {problems[0]}; then run "
+                f"python -m jina export --model {folder} --format official --output DIR && "
+                f"hf upload {self.repo} DIR{revision}"
+            )
+        logger.info("Pushed to %s.", self.repo)
 
     @contextmanager
     def _explained(self) -> Iterator[list[str]]:

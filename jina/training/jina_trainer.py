@@ -2,8 +2,8 @@
 
     batch ─ PackedBatch ─ embed ─► vectors ─ gather_batch ─► GlobalBatch ─ ContrastiveLoss ─► scalar
 
-Everything else, accumulation and schedules and logging to trackers, is transformers' own Trainer.
-Saved steps hold the trained adapters in float32; the finished model is a complete official folder.
+Everything else, accumulation and schedules and logging to trackers, is transformers' own Trainer,
+and saving and resuming `ResumableTrainer`'s. The finished model is a complete official folder.
 """
 
 from pathlib import Path
@@ -11,34 +11,35 @@ from typing import Any
 
 import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.data.reporting.length_figures import estimated_tokens
-from jina.models.checkpoint import ADAPTER_WEIGHTS
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
 from jina.retrieval.item_embedding import TOKENS_PER_BATCH
 from jina.retrieval.retrieval_metrics import evaluate_retrieval
-from jina.training.callbacks import DivergedError, RunGuard, RunLog
+from jina.training.callbacks import DivergedError, RunGuard, RunLog, refuse_non_finite
 from jina.training.config_sections import DataSection, LossSection, TrainingSection
+from jina.training.distinct_items import distinct_items, select
 from jina.training.distributed import copy_from_first, sum_gradients, sum_over_processes
 from jina.training.global_batch import SIDES, gather_batch
 from jina.training.gradient_cache import embed
+from jina.training.image_features import image_features, reload_image
+from jina.training.resumable_trainer import ResumableTrainer
 from jina.training.step_figures import StepFigures
+from jina.training.stopping import leave_process_group
 from jina.training.temperature import Temperature
+from jina.training.vision_cache import RefreshEachEpoch, VisionCache
 
-LOSS_STATE = "loss.safetensors"
 
-
-class JinaEmbeddingTrainer(Trainer):
+class JinaEmbeddingTrainer(ResumableTrainer):
     """transformers' Trainer with a contrastive step over packed batches.
 
     Args:
@@ -47,6 +48,7 @@ class JinaEmbeddingTrainer(Trainer):
         loss: what is computed.
         data: how rows are dealt into batches.
         micro_batches: how many tokens are in memory with their graphs.
+        vision_cache: features of images that needn't be encoded again.
         others: as for `Trainer`, above all the data sets and the collator.
     """
 
@@ -58,6 +60,7 @@ class JinaEmbeddingTrainer(Trainer):
         loss: LossSection,
         data: DataSection,
         micro_batches: TrainingSection,
+        vision_cache: VisionCache | None = None,
         **others: Any,
     ) -> None:
         _ = args.device  # settles the number of GPUs,
@@ -66,7 +69,7 @@ class JinaEmbeddingTrainer(Trainer):
         # gradients of processes are summed in `training_step`, of micro-batches in between
         model._is_accelerate_prepared = True  # so accelerate puts no DDP around it
         self.model_accepts_loss_kwargs = False  # the loss is divided by the accumulation steps
-        self.data, self.micro_batches = data, micro_batches
+        self.data, self.micro_batches, self.vision_cache = data, micro_batches, vision_cache
         self.loss = ContrastiveLoss(
             Weights(**loss.weights.model_dump()), matryoshka_sizes(loss, model), loss.symmetric
         )
@@ -79,6 +82,8 @@ class JinaEmbeddingTrainer(Trainer):
         self.remove_callback(ProgressCallback if not args.disable_tqdm else PrinterCallback)
         self.add_callback(RunGuard(model))
         self.add_callback(RunLog())
+        if vision_cache is not None:
+            self.add_callback(RefreshEachEpoch(vision_cache))
 
     # ---- batches ---------------------------------------------------------------------------
 
@@ -115,6 +120,8 @@ class JinaEmbeddingTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and self.args.device.type != "cpu",
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=leave_process_group,
+            generator=torch.Generator(),  # its own, so that loading draws nothing from dropout's
         )
         # the sampler has divided the batches among processes already
         return prepare_data_loader(
@@ -145,6 +152,9 @@ class JinaEmbeddingTrainer(Trainer):
         """
         sides = [side for side in SIDES if f"{side}input_ids" in inputs]
         batch = concatenate([PackedBatch.from_dict(inputs, side) for side in sides])
+        features, encoded = self._image_features(batch)
+        kept, places = distinct_items(batch.contents)
+        batch = select(batch, kept, features)
         own = embed(
             self.model,
             batch,
@@ -154,7 +164,7 @@ class JinaEmbeddingTrainer(Trainer):
             tokens_per_micro_batch=self.micro_batches.tokens_per_micro_batch,
             tokens_with_graph=self.micro_batches.tokens_with_graph,
             context=self.accelerator.autocast,  # accelerate wraps `forward`, which isn't called
-        )
+        ).take(places)
         whole = gather_batch(inputs, own)
         whole.refuse_without_negatives(symmetric=self.loss.symmetric)
         loss, parts = self.loss(
@@ -176,9 +186,22 @@ class JinaEmbeddingTrainer(Trainer):
             )
         if self.model.training:
             totals["temperature"] = self.temperature().detach()
-            flops = self._flops.step(batch.lengths, sum(batch.vision_tokens))
+            flops = self._flops.step(batch.lengths, encoded)
             self._figures.add(totals, whole, tokens=sum(batch.lengths), flops=flops)
         return (loss, totals) if return_outputs else loss
+
+    def _image_features(self, batch: PackedBatch) -> tuple[dict[int, Tensor], int]:
+        datasets = [d for d in (self.train_dataset, self.eval_dataset) if d is not None]
+        with self.accelerator.autocast():
+            return image_features(
+                self.model,
+                batch,
+                max_tokens=self.micro_batches.tokens_per_micro_batch,
+                cache=self.vision_cache,
+                reload=lambda identity: reload_image(
+                    identity, datasets, self.data_collator.processor
+                ),
+            )
 
     def prediction_step(
         self,
@@ -213,8 +236,9 @@ class JinaEmbeddingTrainer(Trainer):
         return super().train(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate as transformers does, without counting it against the training speed."""
-        with self._figures.paused():
+        """Evaluate as transformers does; neither speed nor random draws of training see it."""
+        devices = [self.args.device] if self.args.device.type == "cuda" else []
+        with self._figures.paused(), torch.random.fork_rng(devices):
             return super().evaluate(*args, **kwargs)
 
     def evaluation_loop(
@@ -257,31 +281,15 @@ class JinaEmbeddingTrainer(Trainer):
     # ---- what is saved ---------------------------------------------------------------------
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the finished model, or for a step's checkpoint only the adapters, in float32."""
-        folder = Path(output_dir or self.args.output_dir)
+        """Write the finished model.
+
+        Raises:
+            DivergedError: weights that aren't finite.
+        """
         if not self.args.should_save:
             return
-        if not _internal_call:
-            self.model.save_pretrained(folder)
-            return
-        for file, parameters in (
-            (folder / ADAPTER_WEIGHTS, self.model.trained_parameters()),
-            (folder / LOSS_STATE, dict(self.temperature.named_parameters())),
-        ):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # copies, since a shared adapter is the same memory under several names
-            tensors = {name: p.detach().cpu().clone() for name, p in parameters.items()}
-            save_file(tensors, file, {"format": "pt"})
-
-    def _load_from_checkpoint(
-        self, resume_from_checkpoint: str, model: nn.Module | None = None
-    ) -> None:
-        folder = Path(resume_from_checkpoint)
-        self.model.load_adapters(folder / ADAPTER_WEIGHTS, *self.model.trained_tasks)
-        self.temperature.load_state_dict(load_file(folder / LOSS_STATE))
-
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(self.state.best_model_checkpoint)
+        refuse_non_finite(self.model.trained_parameters(), "finished model")
+        self.model.save_pretrained(Path(output_dir or self.args.output_dir))
 
 
 def matryoshka_sizes(loss: LossSection, model: JinaEmbeddingsV4Model) -> tuple[int, ...]:

@@ -13,8 +13,9 @@ from jina.export.model_card import CARD, model_card, template
 from jina.retrieval.comparison import KEY_FIELDS, METRICS_FILE
 from jina.retrieval.durable_files import publish
 from jina.retrieval.report_page.run_record import AFTER, BEFORE
+from jina.training.distributed import rank
+from jina.training.run_identity import rows_digest
 from jina.training.run_settings import resolved_settings
-from jina.training.tracking import rows_digest
 from jina.training.training_config import JinaTrainingConfig
 
 SHOWN = {"ranking": ("ndcg@5", "ndcg@10", "recall@10"), "correlation": ("spearman", "pearson")}
@@ -25,15 +26,17 @@ Interval = tuple[float, float, float]
 def write_card(
     config: JinaTrainingConfig, datasets: Mapping[str, MultimodalDataset | None], folder: Path
 ) -> None:
-    """Write the card of a saved model.
+    """Write the card of a saved model; the first process does.
 
     Args:
         config: of the run.
-        datasets: what it read, by the card's name for it, such as `train`; `None` for nothing.
+        datasets: its rows under the key that names their files, such as `data.train`.
         folder: of the saved model; where it has evaluations, their figures are told.
     """
+    if rank() > 0:
+        return
     counts = {name: told for key, data in datasets.items() for name, told in _counts(key, data)}
-    metrics = measured(folder) if datasets.get("eval") is not None else {}
+    metrics = measured(folder) if datasets.get("data.eval") is not None else {}
     loading = template("official", task=config.lora.tasks[0])
     card = model_card(resolved_settings(config), counts, metrics, loading=loading)
     publish(folder / CARD, lambda file: file.write_text(card, encoding="utf-8"))
@@ -73,7 +76,7 @@ def _counts(name: str, dataset: MultimodalDataset | None) -> Iterator[tuple[str,
     """Say how many rows of which shape a data set has."""
     if dataset is None:
         return
-    summary = dataset.summary
+    name, summary = name.removeprefix("data."), dataset.summary
     yield f"{name}: rows", summary.rows
     yield f"{name}: distinct images", summary.distinct_images
     for shape, count in summary.shapes.most_common():

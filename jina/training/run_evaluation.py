@@ -7,18 +7,19 @@ trained model ─ measure_after ─► eval/after ┴─ paired difference ─�
 import json
 import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerState
 
 import jina
+from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError, MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.evaluation_folder import evaluate_to_folder
-from jina.retrieval.evaluation_plan import EvaluationSettings, plan_evaluation
+from jina.retrieval.evaluation_plan import EvaluationError, EvaluationSettings, plan_evaluation
 from jina.retrieval.item_embedding import TOKENS_PER_BATCH, EmbeddingError
 from jina.retrieval.processes import Processes
 from jina.retrieval.ranking import RankingError
@@ -41,7 +42,15 @@ from jina.training.training_config import JinaTrainingConfig
 SHOWN = {"ranking": ("ndcg@5", "recall@10"), "correlation": ("spearman",)}
 
 # What can go wrong once the model is saved.
-FAILURES = (ReportError, EmbeddingError, RankingError, DataError, OSError)
+FAILURES = (
+    ReportError,
+    EvaluationError,
+    EmbeddingError,
+    RankingError,
+    ImageError,
+    DataError,
+    OSError,
+)
 
 logger = logging.getLogger("smartembed")
 
@@ -69,6 +78,11 @@ class RunEvaluation:
             max_text_tokens=config.data.max_text_tokens,
             tokens_per_batch=config.training.tokens_per_micro_batch or TOKENS_PER_BATCH,
         )
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the base model has been measured, by the run that is resumed."""
+        return (self.folder / BEFORE).is_dir()  # there only when it is complete
 
     def measure_before(self, model: JinaEmbeddingsV4Model) -> None:
         """Measure the base model, in place of what an earlier run left.
@@ -113,7 +127,11 @@ class RunEvaluation:
         self, model: JinaEmbeddingsV4Model, name: Path, comparison: Comparison | None
     ) -> list[Result]:
         plan, left_out = plan_evaluation(self.dataset, self.settings)
-        about = {"smartembed": jina.__version__, "data": list(map(str, self.dataset.files))}
+        about = {
+            "smartembed": jina.__version__,
+            "data": list(map(str, self.dataset.files)),
+            "settings": asdict(self.settings),
+        }
         results, _ = evaluate_to_folder(
             model,
             self.dataset,

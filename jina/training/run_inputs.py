@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import is_flash_attn_2_available
 
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
@@ -15,6 +14,8 @@ from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.data_report import measures_of
+from jina.training.hub import HubPush
+from jina.training.output_folder import StartOptions, start_refusals
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
 # Beside the output folder: what the check of the rows found, so that the next start need not.
@@ -30,29 +31,38 @@ class RunInputs:
         train_set: rows to learn from.
         eval_set: held-out rows, `None` without evaluation.
         processor: the base model's, with the image settings of the configuration.
+        push: where the finished model goes beside the output folder, `None` for nowhere.
     """
 
     base_model_path: Path
     processor: JinaEmbeddingsV4Processor
     train_set: MultimodalDataset
     eval_set: MultimodalDataset | None
+    push: HubPush | None
+
+    @property
+    def datasets(self) -> dict[str, MultimodalDataset | None]:
+        """The rows under the key that names their files."""
+        return {"data.train": self.train_set, "data.eval": self.eval_set}
 
 
-def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
+def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunInputs:
     """Open everything the configuration names.
 
     Args:
         config: of the run.
-        resume: whether the run goes on from a checkpoint.
+        start: what may happen to what is in the output folder; None leaves it alone.
 
     Raises:
         ConfigError: with every problem of settings, base model, rows and images.
     """
     problems: list[str] = []
-    base_model_path, processor, train_set, eval_set = Path(), None, None, None
+    base_model_path, processor, train_set, eval_set, push = Path(), None, None, None, None
     with _collect(problems):
         base_model_path = Checkpoint.open(config.require_base_model_path()).path
         processor = _processor(config, base_model_path)
+    with _collect(problems):
+        push = HubPush.of(config)
     args = config.training_arguments(bf16=False)
     with args.main_process_first(desc="check of the rows"):  # the others find its result
         with _collect(problems):
@@ -63,7 +73,8 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
         problems += _crowded_items(config, processor, (train_set, eval_set))
         problems += _vector_sizes(config, base_model_path)
     problems += _too_few_rows(args, train_set, eval_set)
-    problems += _cannot_run(args, resume)
+    if start is not None:
+        problems += start_refusals(Path(args.output_dir), start)
     attention = config.model.attn_implementation
     if attention == "flash_attention_2" and not is_flash_attn_2_available():
         problems.append(
@@ -72,7 +83,7 @@ def check_inputs(config: JinaTrainingConfig, *, resume: bool) -> RunInputs:
         )
     if problems or train_set is None or processor is None:
         raise ConfigError(problems)
-    return RunInputs(base_model_path, processor, train_set, eval_set)
+    return RunInputs(base_model_path, processor, train_set, eval_set, push)
 
 
 @contextmanager
@@ -158,9 +169,3 @@ def _too_few_rows(
                 f"data.{key}: fewer rows than training.{name}{processes}; "
                 f"got {len(dataset)} for {size}; lower {name}"
             )
-
-
-def _cannot_run(args: TrainingArguments, resume: bool) -> Iterator[str]:
-    output_dir = Path(args.output_dir)
-    if resume and not (output_dir.is_dir() and get_last_checkpoint(str(output_dir))):
-        yield f"--resume: no checkpoint to go on from; got {output_dir}; leave --resume out"

@@ -13,6 +13,7 @@ from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.run_inputs import RunInputs
 from jina.training.training_config import JinaTrainingConfig
+from jina.training.vision_cache import describe_cache
 
 MEASURED_ROWS = 500
 PARTS = {
@@ -36,6 +37,7 @@ def startup_facts(
             *describe_rows("train", inputs.train_set),
             *describe_rows("eval", inputs.eval_set),
             *token_counts(inputs.train_set, inputs.processor, config.data.max_text_tokens),
+            *describe_cache(trainer.vision_cache, inputs.processor.image_settings),
         ],
         "Model": [*describe_model(trainer.model)],
         "Batches": [*describe_batches(trainer)],

@@ -298,14 +298,12 @@ def _unknown_metric(config: JinaTrainingConfig) -> Iterator[Finding]:
     if named is None:
         return
     kinds = ["", "multi_"] if config.loss.weights.multi else [""]
-    ranking = [f"eval_{kind}{name}" for kind in kinds for name in (*METRICS, *CORRELATIONS)]
-    smaller = re.fullmatch(r"(?:eval_)?dim\d+_(.+)", named)  # sizes are the checkpoint's
-    asked = f"eval_{smaller[1] if smaller else named.removeprefix('eval_')}"
-    if asked not in ("eval_loss", *ranking):
-        near = nearest_name(asked, ranking)
-        advice = (
-            f"did you mean {near}?" if near else f"use eval_loss or one of {', '.join(ranking)}"
-        )
+    known = ["loss", *(f"{kind}{name}" for kind in kinds for name in (*METRICS, *CORRELATIONS))]
+    # of a smaller size, too; which there are is the checkpoint's to say
+    asked = re.sub(r"^dim\d+_(?!multi_|loss$)", "", named.removeprefix("eval_"))
+    if asked not in known:
+        near = nearest_name(asked, known)
+        advice = f"did you mean eval_{near}?" if near else f"use eval_{', eval_'.join(known)}"
         key = "training.metric_for_best_model"
         yield Finding((key,), "no figure of an evaluation", show_value(named), advice)
 

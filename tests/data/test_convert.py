@@ -191,6 +191,37 @@ class TestSplit:
         turned.write_bytes(b"".join(reversed(tangled.read_bytes().splitlines(keepends=True))))
         assert split(turned, 0) == first
 
+    @pytest.mark.parametrize("field", ["source", "metadata.document"])
+    def test_rows_of_one_document_stay_together_if_asked(self, tmp_path, field):
+        file = tmp_path / "pages.csv"
+        lines = [f"title {number},page {number},book {number % 4}\n" for number in range(40)]
+        file.write_text(f"query,positive,{field}\n" + "".join(lines))
+        options = {"split": "train=0.75,eval=0.25", "overwrite": True}
+
+        def documents(**more):
+            parts = map(read, run(file, **options, **more).files)
+            return [{row.get("source") or row["metadata"]["document"] for row in p} for p in parts]
+
+        train, held_out = documents(split_together=field)
+        assert (len(train), len(held_out)) == (3, 1)
+        assert not train & held_out
+        train, held_out = documents()
+        assert train & held_out
+
+    def test_a_row_of_no_document_and_a_field_that_binds_nothing_are_refused(self, tmp_path):
+        file = tmp_path / "pages.csv"
+        file.write_text("query,positive,metadata.document\none,1,a\ntwo,2,\n")
+        with pytest.raises(ConvertError, match=r"pages.csv:3: metadata.document: is missing"):
+            run(file, split="train=0.5,eval=0.5", split_together="metadata.document")
+        with pytest.raises(ConvertError) as refusal:
+            run(file, split_together="document")
+        assert refusal.value.problems == [
+            "--split-together: is no field that may bind rows; got 'document'; "
+            "name source or such as metadata.document",
+            "--split-together: splits nothing; got 'document'; add --split train=0.9,eval=0.1",
+        ]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["pages.csv"]
+
     def test_the_summary_tells_groups_and_shares(self, source):
         lines = list(run(source, split="train=0.75,eval=0.25").lines())
         assert lines[0] == (

@@ -94,29 +94,56 @@ class TestEmoji:
 
 
 class TestManuals:
-    def test_titles_that_tell_nothing_or_stand_twice_are_left_out(self):
-        entries = [("Intro", 1), ("Setup \n now", 2), ("Intro", 5), (" ", 6), ("End", 6)]
-        assert manuals.sections(entries) == [("Setup now", 2), ("End", 6)]
+    def test_the_next_pages_are_no_hard_negatives(self):
+        pages = [1, 3, 4, 5, 9]
+        found = {page: manuals.neighbours(page, pages) for page in pages}
+        assert found == {1: [3], 3: [1, 5], 4: [1, 9], 5: [3, 9], 9: [5]}
 
-    def test_a_page_is_rendered_once_and_asked_for_by_each_title_on_it(self, tmp_path, monkeypatch):
+    @pytest.fixture
+    def manuals_folder(self, tmp_path, monkeypatch):
+        """Two English manuals, one of them in German, too."""
         self.stub_library(monkeypatch)
         folder = tmp_path / "unpacked/usr/share/doc/x"
         folder.mkdir(parents=True)
-        (folder / "guide.en.pdf.gz").write_bytes(gzip.compress(b"pdf"))
-        (folder / "guide.de.pdf").write_bytes(b"pdf")
-        (folder / "notes.pdf").write_bytes(b"no language")
-        rows = list(manuals.build(tmp_path / "unpacked", tmp_path, ["en"]))
+        guide = {"One": 0, " Two \n pages": 2, "Three": 2, "Nowhere": None, " ": 1, "Both": 1}
+        files = {
+            "guide.en.pdf.gz": gzip.compress(json.dumps(guide).encode()),
+            "guide.de.pdf": b'{"Eins": 0}',
+            "notes.pdf": b'{"both": 0, "Twice": 1, "twice": 2, "Four": 0}',
+            "not a book.pdf": b"",
+        }
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return tmp_path / "unpacked"
+
+    def test_a_page_is_asked_for_by_titles_that_stand_once(self, manuals_folder, tmp_path):
+        rows = list(manuals.build(manuals_folder, tmp_path, ["en"]))
         assert [(row["query"], row["positive_image"]) for row in rows] == [
             ("One", "images/guide.en.001.png"),
-            ("Two", "images/guide.en.003.png"),
+            ("Two pages", "images/guide.en.003.png"),
             ("Three", "images/guide.en.003.png"),
+            ("Four", "images/notes.en.001.png"),
         ]
         names = [path.name for path in sorted((tmp_path / "images").iterdir())]
-        assert names == ["guide.en.001.png", "guide.en.003.png"]
+        assert names == ["guide.en.001.png", "guide.en.003.png", "notes.en.001.png"]
         assert Image.open(tmp_path / "images" / names[0]).height == manuals.PAGE_HEIGHT
 
+    def test_hard_negatives_are_pages_of_the_same_document(self, manuals_folder, tmp_path):
+        rows = list(manuals.build(manuals_folder, tmp_path, ["en"]))
+        assert [row["negative_image"] for row in rows] == [
+            ["images/guide.en.003.png"],
+            ["images/guide.en.001.png"],
+            ["images/guide.en.001.png"],
+            [],
+        ]
+        assert [row["metadata"]["document"] for row in rows] == ["guide"] * 3 + ["notes"]
+
+    def test_translations_are_of_the_same_document(self, manuals_folder, tmp_path):
+        (row,) = manuals.build(manuals_folder, tmp_path, ["de"])
+        assert (row["query"], row["metadata"]["document"]) == ("Eins", "guide")
+
     def stub_library(self, monkeypatch):
-        """Put a book of three sections and one loose entry in the place of pypdfium2."""
+        """Put books, whose content is their outline in JSON, in the place of pypdfium2."""
 
         class Page:
             def get_height(self):
@@ -128,12 +155,11 @@ class TestManuals:
 
         class Book(list):
             def __init__(self, content):
-                assert content == b"pdf"
                 super().__init__([Page()] * 3)
+                self.entries = json.loads(content)
 
             def get_toc(self):
-                entries = {"One": 0, "Two": 2, "Three": 2, "Nowhere": None}
-                for title, page in entries.items():
+                for title, page in self.entries.items():
                     target = page if page is None else SimpleNamespace(get_index=lambda p=page: p)
                     yield SimpleNamespace(
                         get_title=lambda t=title: t, get_dest=lambda target=target: target
@@ -172,6 +198,21 @@ class TestCommon:
         assert (len(pictures[0]), len(pictures[1])) == (18, 2)
         assert not pictures[0] & pictures[1]
         assert not list(tmp_path.glob("*unchecked*"))
+
+    def test_documents_stay_whole_if_asked(self, tmp_path):
+        rows = [
+            {**row, "metadata": {"lang": "en", "document": number % 5}}
+            for number, row in enumerate(self.rows(tmp_path))
+            if row["metadata"]["lang"] == "en"
+        ]
+        output = tmp_path / "set.jsonl"
+        common.write_rows(rows, output, seed=0, is_split_by_document=True)
+        documents = []
+        for name in ("train", "eval"):
+            lines = output.with_suffix(f".{name}.jsonl").read_text().splitlines()
+            documents.append({json.loads(line)["metadata"]["document"] for line in lines})
+        assert [len(part) for part in documents] == [4, 1]
+        assert not documents[0] & documents[1]
 
     def test_a_bad_row_leaves_nothing(self, tmp_path):
         rows = [*self.rows(tmp_path, 3), {"query": "q", "metadata": {"lang": "en"}}]

@@ -73,6 +73,13 @@ def test_identities_are_those_a_batch_has(index):
     assert index.queries.images.tolist() == [0, image, image]
 
 
+def test_a_row_has_the_whole_identity_of_each_image(index):
+    assert [index.images_of(row) for row in range(3)] == [images for _, images in ROWS]
+    assert index.row_with_image(PICTURE.identity) == 1
+    assert index.row_with_image(b"p" * 15 + b"q") is None  # another one with the same first half
+    assert index.row_with_image(bytes(16)) is None
+
+
 def test_an_identity_knows_texts_by_their_letters_and_images_apart_from_texts():
     decomposed = unicodedata.normalize("NFD", "café")
     assert item_identity("café", b"") == item_identity(decomposed, b"")
@@ -103,7 +110,7 @@ def test_joining_empties_the_parts_and_nothing_joined_is_an_index_without_rows()
 
 
 def test_a_row_costs_its_columns_and_nothing_else(index):
-    row, item = 4 + 4 + 8 + 4 + 1 + 1 + 4 + 4, 8 + 8 + 4 + 4 + 4
+    row, item = 4 + 4 + 8 + 4 + 1 + 1 + 4 + 4, 8 + 8 + 8 + 4 + 4 + 4
     assert index.nbytes == 3 * row + 9 * item + 3 * (3 + 1) * 8
     assert {column.dtype.hasobject for column in index.columns().values()} == {False}
     assert np.issubdtype(index.query_identities.dtype, np.int64)

@@ -280,7 +280,8 @@ def test_unpadding_gives_back_what_the_processor_built(jina_model, padded, seque
             if other.patches is not None:  # the official form is normalised
                 normalised = jina_model.processor.image_settings.pixel_values(other.patches)
                 other = replace(other, patches=normalised)
-            assert_same(sequence, other)
+            # padded rows don't say what they were made of, so none is taken for another
+            assert_same(sequence, replace(other, content=b""))
 
 
 def test_repadding_puts_rows_where_the_mask_has_them():

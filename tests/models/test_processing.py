@@ -2,7 +2,9 @@
 
 import ast
 import math
+import operator
 import random
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import torch
 from PIL import Image
 from torch.testing import assert_close
 
+from jina.data.checking.image_headers import ImageFacts
 from jina.models.packing import rope_positions
 from jina.models.processing_jina_embeddings_v4 import (
     CONTROL_TOKENS,
@@ -260,3 +263,27 @@ def test_a_typed_special_token_beside_an_image_is_no_second_image(processor, loa
     item = processor.image_sequence(loaded_images[0], text=f"{token}<|vision_end|>")
     image_id = processor.tokenizer.token_to_id(token)
     assert (item.input_ids == image_id).sum() == 4
+
+
+def test_an_images_facts_give_its_sequence_without_patches(processor, loaded_images):
+    for number, image in enumerate(loaded_images):
+        facts = ImageFacts(*image.size, b"%d" % number)
+        for text in (None, "a caption"):
+            whole = processor.image_sequence(image, text=text, identity=facts.identity)
+            known = processor.image_sequence(facts, text=text)
+            assert known.patches is None
+            assert len(whole.patches) == 4 * whole.vision_tokens
+            for field in fields(whole):
+                if field.name != "patches":
+                    found, expected = (getattr(s, field.name) for s in (known, whole))
+                    same = torch.equal if isinstance(found, torch.Tensor) else operator.eq
+                    assert same(found, expected), field.name
+
+
+def test_equal_contents_are_equal_to_the_model_and_others_are_not(processor):
+    text = processor.text_sequence
+    contents = [text("a", prompt="Query").content, text("a", prompt="Passage").content,
+                text("b", prompt="Query").content, text("a").content]  # fmt: skip
+    assert len({*contents}) == 4
+    assert text("Query: a").content == contents[0]
+    assert text("a b", max_length=1).content == text("a c", max_length=1).content

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from jina.data.multimodal_dataset import MultimodalDataset
+from jina.retrieval import retrieval_metrics
 from jina.retrieval.evaluation import evaluate
 from jina.retrieval.evaluation_plan import EvaluationError, EvaluationSettings, plan_evaluation
 from jina.retrieval.judgements import item_id
@@ -221,6 +222,29 @@ class TestTrainingMetrics:
 
     def test_without_multi_vectors_there_are_none(self, jina_model, dataset):
         assert set(evaluate_retrieval(jina_model, dataset)) == set(METRICS)
+
+    def test_smaller_sizes_are_measured_when_asked_for(self, jina_model, dataset, measure):
+        found = evaluate_retrieval(jina_model, dataset, sizes=(16,))
+        (whole,), (small,) = measure(sizes=(64,)), measure(sizes=(16,))
+        assert found == whole.means() | {f"dim16_{k}": v for k, v in small.means().items()}
+        assert found["ndcg@5"] != found["dim16_ndcg@5"]
+
+    def test_vectors_lie_where_they_are_told_to_and_not_for_long(
+        self, jina_model, dataset, tmp_path, monkeypatch
+    ):
+        seen = []
+        folder = tmp_path / "vectors"
+        folder.mkdir()
+        really = retrieval_metrics.evaluate
+
+        def watching(*arguments, scratch, **options):
+            seen.append(scratch)
+            return really(*arguments, scratch=scratch, **options)
+
+        monkeypatch.setattr(retrieval_metrics, "evaluate", watching)
+        evaluate_retrieval(jina_model, dataset, folder=folder)
+        assert seen[0].parent == folder
+        assert not list(folder.iterdir())
 
     def test_directions_count_by_their_queries(self, jina_model, dataset, measure):
         found = evaluate_retrieval(jina_model, dataset, both=True)

@@ -37,6 +37,22 @@ class HalfBetter:
         }
 
 
+class Worse(HalfBetter):
+    """A baseline that was better, for which every number of a change has a sign."""
+
+    def difference(self, result):
+        return {
+            name: figure._replace(value=-0.5, low=-0.75, high=-0.125)
+            for name, figure in result.figures().items()
+        }
+
+
+def test_figures_of_a_loss_stand_apart(make):
+    lines = report_lines([make()], [], Worse())
+    assert lines[-2].split() == ["change", *["-0.500", "[-0.750,-0.125]"] * 3]
+    assert max(map(len, lines)) <= 80
+
+
 def test_setups_of_a_direction_stand_under_one_heading(make):
     lines = report_lines([make(), make(512), make(is_reversed=True)], [], None)
     assert [line for line in lines if "queries" in line] == [

@@ -238,6 +238,21 @@ def test_near_duplicates_of_a_positive_are_no_negatives(job, jina_model):
     assert any(texts for texts in found)
 
 
+@pytest.mark.parametrize(
+    ("limit", "option"),
+    [
+        ({"near_duplicate": 1e-9}, "--near-duplicate"),
+        ({"absolute_margin": 1.99}, "--relative-margin and --absolute-margin"),
+    ],
+)
+def test_rows_that_all_stay_without_negatives_are_told_what_to_change(job, limit, option):
+    lines = list(mine(replace(job, rules=replace(LENIENT, **limit))).lines())
+    assert lines[-1] == (
+        f"No negatives: mine with a model that tells these apart, or change {option}."
+    )
+    assert "No negatives" not in str(list(mine(replace(job, overwrite=True)).lines()))
+
+
 def test_a_graph_finds_what_looking_at_all_finds_in_a_small_corpus(job):
     exact = negatives_of(job)
     assert negatives_of(replace(job, is_exact=False, overwrite=True)) == exact

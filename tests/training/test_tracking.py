@@ -9,14 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from jina.data.multimodal_dataset import MultimodalDataset
 from jina.training.config_sections import DataSection, TrainingSection
 from jina.training.tracked_arguments import TrackedArguments
 from jina.training.tracking import (
     PRIVACY,
-    keep_machine_private,
-    rows_digest,
+    events_folder,
+    tracked_run,
     tracked_settings,
 )
 from jina.training.training_config import JinaTrainingConfig
@@ -54,24 +56,63 @@ def test_settings_are_flat_and_paths_cut_to_their_last_part(rows, write_rows):
     assert not any("/" in str(value) for value in told.values())
 
 
-def test_a_digest_is_of_what_the_rows_hold_not_of_where_they_are(rows, write_rows):
-    first = rows_digest(MultimodalDataset(write_rows(rows)))
-    assert first == rows_digest(MultimodalDataset(write_rows(rows, name="moved.jsonl")))
-    changed = [*rows[:-1], {**rows[-1], "positive": "a square"}]
-    assert first != rows_digest(MultimodalDataset(write_rows(changed)))
-    assert first != rows_digest(MultimodalDataset(write_rows(rows[:-1])))
-    assert first != rows_digest(MultimodalDataset(write_rows(rows[::-1])))
-
-
-def test_what_the_user_has_set_for_a_tracker_stays(monkeypatch):
-    for name in PRIVACY:
+@pytest.fixture
+def environment(monkeypatch):
+    """An environment that says nothing to trackers."""
+    for name in (*PRIVACY, "TENSORBOARD_LOGGING_DIR", "WANDB_RUN_ID", "WANDB_RESUME"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_CONSOLE", "wrap")
-    keep_machine_private()
+    return monkeypatch
+
+
+def config_of(folder, report_to="tensorboard"):
+    section = TrainingSection(output_dir=str(folder), report_to=report_to)
+    return JinaTrainingConfig(training=section)
+
+
+def test_what_the_user_has_set_for_a_tracker_stays_and_the_rest_is_taken_back(environment):
+    environment.setenv("WANDB_CONSOLE", "wrap")
+    with tracked_run(config_of("nowhere", "none"), step=0):
+        assert os.environ["WANDB_CONSOLE"] == "wrap"
+        assert os.environ["WANDB_X_DISABLE_META"] == "true"
+        assert "WANDB_RUN_ID" not in os.environ
     assert os.environ["WANDB_CONSOLE"] == "wrap"
-    assert os.environ["WANDB_X_DISABLE_META"] == "true"
-    for name in PRIVACY:
-        monkeypatch.delenv(name)
+    assert "WANDB_X_DISABLE_META" not in os.environ
+
+
+def test_trackers_go_on_in_the_run_that_is_resumed_and_begin_one_that_is_new(environment, tmp_path):
+    def run_id(step):
+        with tracked_run(config_of(tmp_path, "wandb"), step=step):
+            assert os.environ["WANDB_RESUME"] == "allow"
+            assert Path(os.environ["TENSORBOARD_LOGGING_DIR"]).name == os.environ["WANDB_RUN_ID"]
+            return os.environ["WANDB_RUN_ID"]
+
+    first = run_id(0)
+    assert run_id(5) == first
+    assert run_id(0) != first
+
+
+def test_of_several_runs_the_newest_goes_on(tmp_path):
+    for name in ("20260102-030405-ffff", "20270102-030405-0000", "20260202-030405-8888"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert events_folder(tmp_path, is_new=False).name == "20270102-030405-0000"
+
+
+def test_steps_after_the_checkpoint_that_were_done_twice_are_shown_once(environment, tmp_path):
+    """A run is killed in step 4, after the checkpoint of step 2; the control isn't told of it."""
+
+    def steps(step_it_says):
+        folder = tmp_path / str(step_it_says)
+        for after, done, loss in ((0, (1, 2, 3), 1.0), (step_it_says, (3, 4), 0.0)):
+            with tracked_run(config_of(folder), step=after):
+                events = events_folder(folder, is_new=False)
+                with SummaryWriter(str(events)) as writer:
+                    for step in done:
+                        writer.add_scalar("loss", loss, step)
+        scalars = EventAccumulator(str(events)).Reload().Scalars("loss")
+        return [(event.step, event.value) for event in scalars]
+
+    assert steps(2) == [(1, 1.0), (2, 1.0), (3, 0.0), (4, 0.0)]
+    assert steps(0) != steps(2)
 
 
 @pytest.mark.parametrize(

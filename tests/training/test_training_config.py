@@ -151,6 +151,10 @@ WRONG_VALUES = [
     ("data.max_bad_fraction", "1"),
     ("data.max_bad_fraction", "-0.1"),
     ("data.max_bad_fraction", "1%"),
+    ("data.vision_cache", "ram"),
+    ("data.vision_cache", "true"),
+    ("data.vision_cache_gib", "0"),
+    ("data.vision_cache_gib", "32GiB"),
     ("loss.temperature", "0"),
     ("loss.temperature", "-0.02"),
     ("loss.temperature", ".nan"),
@@ -238,6 +242,9 @@ RIGHT_VALUES = [
     ("data.check_images", "headers", "headers"),
     ("data.on_bad_sample", "skip", "skip"),
     ("data.max_bad_fraction", "0", 0.0),
+    ("data.vision_cache", "disk", "disk"),
+    ("data.vision_cache", "off", "off"),
+    ("data.vision_cache_gib", "0.5", 0.5),
     ("loss.temperature", "1", 1.0),
     ("loss.temperature", "5e-2", 0.05),
     ("loss.symmetric", "true", True),
@@ -435,6 +442,45 @@ def test_bf16_without_hardware_for_it_is_refused(load, problems, monkeypatch):
         load().training_arguments(bf16=True)
     monkeypatch.setattr(has_bf16, lambda: True)
     assert load().training_arguments(bf16=True).bf16
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("eval_ndcg@7", "did you mean eval_ndcg@"),
+        ("ndgc@5", "did you mean eval_ndcg@5"),
+        ("eval_dim128_recal@10", "did you mean eval_recall@10"),
+        ("xyz", "use eval_loss, eval_ndcg@1, eval_ndcg@5"),
+        ("eval_dim128_loss", "use eval_loss, eval_ndcg@1, eval_ndcg@5"),
+    ],
+)
+def test_a_metric_that_no_evaluation_has_is_refused_before_the_run(problems, metric, words):
+    (problem,) = problems(overrides=[f"training.metric_for_best_model={metric}"])
+    assert "training.metric_for_best_model: no figure of an evaluation; got" in problem
+    assert words in problem
+
+
+def test_multi_vectors_have_a_metric_where_they_are_trained(load, problems):
+    multi = "training.metric_for_best_model=eval_multi_ndcg@5"
+    load(overrides=[multi])
+    (problem,) = problems(overrides=[multi, "loss.weights={multi: 0.0, kl: 0.0}"])
+    assert "no figure of an evaluation" in problem
+    for name in ("ndcg@5", "eval_loss", "eval_spearman", "eval_dim128_ndcg@5"):
+        args = load(overrides=[f"training.metric_for_best_model={name}"]).training_arguments(
+            bf16=False
+        )
+        assert args.greater_is_better == (name != "eval_loss")
+
+
+def test_the_base_model_is_measured_first_where_there_are_held_out_rows(load, problems):
+    def is_on(*overrides):
+        return load(overrides=overrides).training_arguments(bf16=False).eval_on_start
+
+    assert is_on()
+    assert not is_on("data.eval=null")
+    assert not is_on("training.eval_on_start=false")
+    (problem,) = problems(overrides=["data.eval=null", "training.eval_on_start=true"])
+    assert "there is nothing to evaluate: data.eval is null" in problem
 
 
 def test_missing_data_files_are_all_named(problems):

@@ -8,7 +8,7 @@ from jina.data.conversion.fields import FieldMap
 from jina.data.conversion.images import OutputImages
 from jina.data.conversion.sources import SourceRow, describe
 from jina.data.records import SIDES, RecordError, Sample, parse_line
-from jina.data.splitting import text_identity
+from jina.data.splitting import text_identity, value_identity
 
 _IMAGE_FIELDS = tuple(f"{side}_image" for side in SIDES)
 
@@ -55,12 +55,22 @@ def finish_row(draft: SourceRow | RecordError, images: OutputImages) -> tuple[by
     return line, sample
 
 
-def row_identities(sample: Sample, images: OutputImages) -> Iterator[bytes]:
+def row_identities(
+    sample: Sample, images: OutputImages, *, together: str | None = None
+) -> Iterator[bytes]:
     """Yield the identities that keep rows in one split: of what is asked and what is found.
 
     Hard negatives bind nothing: mined from one collection, they would tie all its rows together.
-    A text beside an image is bound by the image.
+    A text beside an image is bound by the image. What stands in `together`, which is `source` or
+    `metadata.key`, binds too; raise `RecordError` if nothing stands there.
     """
+    if together is not None:
+        key = together.removeprefix("metadata.")
+        value = sample.source if key == together else (sample.metadata or {}).get(key)
+        if value is None:
+            where, remedy = f"{sample.where}: {together}", "--split-together needs it in every row"
+            raise RecordError(describe(where, "is missing", value, remedy))
+        yield value_identity(value)
     for item in (sample.query, *sample.positives):
         if item.image is not None:
             yield images.identity(item.image)

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-WIDTH, HEIGHT = 640, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 30
+# In SVG units, which are about the pixels of a phone's screen, so that labels can be read on it.
+WIDTH, HEIGHT = 460, 250
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 28
+FRAME = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT}
 MAX_POINTS = 400
 BINS = 50
 
@@ -27,7 +29,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Series:
-    """A curve: points of an SVG polyline, single dots for the few, its last value for the legend."""
+    """A curve: points of an SVG polyline, dots where they are few, and the last value."""
 
     name: str
     points: str

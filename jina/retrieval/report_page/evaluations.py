@@ -80,6 +80,7 @@ class Evaluations:
             file = folder / name / "metrics.json"
             try:
                 figures = json.loads(file.read_text(encoding="utf-8"))
+                int(figures["settings"]["depth"])
                 for result in figures["results"]:
                     (_group(result), result["vectors"], result["size"], result["metrics"])
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -91,8 +92,15 @@ class Evaluations:
         """Return what was measured, in its order."""
         return list(dict.fromkeys(_group(result) for result in self.after["results"]))
 
-    def rows(self, group: Group) -> Iterator[Row]:
-        """Yield the figures of a group, metric by metric."""
+    def tables(self, group: Group) -> dict[str, list[Row]]:
+        """Return the rows of a group, metric by metric."""
+        rows = list(self._rows(group))
+        return {
+            metric: [row for row in rows if row.metric == metric]
+            for metric in SHOWN_METRICS[group.kind]
+        }
+
+    def _rows(self, group: Group) -> Iterator[Row]:
         earlier = {_key(r): r for r in self.before["results"]}
         results = [r for r in self.after["results"] if _group(r) == group]
         for metric in SHOWN_METRICS[group.kind]:
@@ -101,6 +109,11 @@ class Evaluations:
                 figures = (figures.get(metric) for figures in (*sets, result.get("difference", {})))
                 known = [f if f and None not in f.values() else None for f in figures]
                 yield Row(f"{result['vectors']}-{result['size']}", metric, *known)
+
+    @property
+    def depth(self) -> int:
+        """How many documents were ranked for each query."""
+        return self.after["settings"]["depth"]
 
     def sizes(self, group: Group) -> tuple[int, int]:
         """Return the number of queries, or graded pairs, and of documents."""

@@ -57,9 +57,10 @@ class Token:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A text's tokens over a picture."""
+    """A text's tokens over a picture, whose patches are squares; `ratio` is width by height."""
 
     picture: ItemView
+    ratio: float
     tokens: list[Token]
 
 
@@ -172,7 +173,8 @@ def _hard(found: HardNegatives, pictures: Pictures) -> HardView:
 
 def _heat_map(matches: TokenMatches, pictures: Pictures) -> HeatMap:
     tokens = [_token(matches, number) for number in range(len(matches.tokens))]
-    return HeatMap(pictures.view(matches.picture), tokens)
+    rows = len(matches.similarities[0]) // matches.columns
+    return HeatMap(pictures.view(matches.picture), round(matches.columns / rows, 4), tokens)
 
 
 def _token(matches: TokenMatches, number: int) -> Token:
@@ -181,7 +183,8 @@ def _token(matches: TokenMatches, number: int) -> Token:
     low, high = min(flat), max(flat)
     width, height = 100 / columns, 100 * columns / len(flat)
     row, column = divmod(flat.index(high), columns)
-    grid = [[(v - low) / ((high - low) or 1) for v in line] for line in matches.grid(number)]
+    # squared, so that only what comes near the best patch is hot
+    grid = [[((v - low) / ((high - low) or 1)) ** 2 for v in line] for line in matches.grid(number)]
     return Token(
         matches.tokens[number],
         high,

@@ -7,6 +7,7 @@ picture is decoded by `load_image` and encoded anew, so that nothing of the file
 import base64
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -73,7 +74,7 @@ class Pictures:
                 picture = data_uri(load_image(item.image, root=item.root))
             except ImageError as error:
                 note = str(error)
-        return ItemView(text, picture, note, item.where)
+        return ItemView(text, picture, note, Path(item.where).name)
 
 
 def data_uri(image: Image.Image, side: int = SIDE) -> str:

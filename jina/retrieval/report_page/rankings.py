@@ -3,11 +3,12 @@
 run.….trec ─ a line at a time ─► QueryRanking of each query, Scores of all
 """
 
+import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from jina.retrieval.report_page.run_record import ReportError
 
 SHOWN = 5
 
+Parsed = TypeVar("Parsed")
 Grades = Mapping[str, Mapping[str, int]]
 
 
@@ -47,18 +49,20 @@ class Rankings:
         queries: by their ids.
         positives: scores of right documents.
         negatives: scores of all others that were ranked.
+        missed: how many right documents stand too low to be in the file.
     """
 
     queries: dict[str, QueryRanking]
     positives: np.ndarray
     negatives: np.ndarray
+    missed: int
 
 
 def read_grades(file: Path) -> dict[str, dict[str, int]]:
-    """Return the grade of each judged document, query by query."""
+    """Return the grade of each judged document, query by query; errors as in `read_rankings`."""
     grades: dict[str, dict[str, int]] = {}
-    for query, _, document, grade in _fields(file, 4):
-        grades.setdefault(query, {})[document] = int(grade)
+    for query, document, grade in _parsed(file, _judgement):
+        grades.setdefault(query, {})[document] = grade
     return grades
 
 
@@ -75,26 +79,38 @@ def read_rankings(file: Path, grades: Grades, asked_for: Mapping[str, set[str]])
     """
     queries: dict[str, QueryRanking] = {}
     scores = {True: array("f"), False: array("f")}
-    for query, _, document, rank, score, _ in _fields(file, 6):
-        found = Found(document, int(rank), float(score))
-        is_right = grades.get(query, {}).get(document, 0) > 0
+    for query, found in _parsed(file, _finding):
+        is_right = grades.get(query, {}).get(found.document, 0) > 0
         kept = queries.setdefault(query, QueryRanking())
         if found.rank <= SHOWN:
             kept.top.append(found)
-        if is_right or document in asked_for.get(query, ()):
-            kept.noted[document] = found
+        if is_right or found.document in asked_for.get(query, ()):
+            kept.noted[found.document] = found
         scores[is_right].append(found.score)
-    return Rankings(queries, np.array(scores[True]), np.array(scores[False]))
+    right = sum(grade > 0 for judged in grades.values() for grade in judged.values())
+    positives, negatives = (np.array(scores[is_right]) for is_right in (True, False))
+    return Rankings(queries, positives, negatives, right - len(positives))
 
 
-def _fields(file: Path, count: int) -> Iterator[list[str]]:
-    """Yield the fields of each line."""
+def _judgement(line: str) -> tuple[str, str, int]:
+    query, _, document, grade = line.split()
+    return query, document, int(grade)
+
+
+def _finding(line: str) -> tuple[str, Found]:
+    query, _, document, rank, score, _ = line.split()
+    if not math.isfinite(float(score)):
+        raise ValueError(f"score is not finite: {score}")
+    return query, Found(document, int(rank), float(score))
+
+
+def _parsed(file: Path, parse: Callable[[str], Parsed]) -> Iterator[Parsed]:
+    """Yield what each line says."""
+    number = 0
     try:
         with file.open(encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                fields = line.split()
-                if len(fields) != count:
-                    raise ReportError(f"{file}:{number}: has not {count} fields; evaluate anew")
-                yield fields
+            for number, line in enumerate(stream, 1):  # noqa: B007 - for the message
+                yield parse(line)
     except (OSError, ValueError) as error:
-        raise ReportError(f"{file}: can't be read; got {error}; evaluate anew") from error
+        message = f"{file}:{number}: can't be read; got {error}; evaluate anew"
+        raise ReportError(message) from error

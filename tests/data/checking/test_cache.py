@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jina.data.checking import cache, row_check
+from jina.data.checking import cache
 from jina.data.checking.cache import cached_scan
 from jina.data.validation import DataError, scan
 
@@ -28,21 +28,6 @@ def file(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """Count the images that are opened and the lines that are parsed."""
-    counts = Counter()
-    for name in ("load_image", "read_header", "parse_line"):
-        really = getattr(row_check, name)
-
-        def counting(*arguments, name=name, really=really, **options):
-            counts[name] += 1
-            return really(*arguments, **options)
-
-        monkeypatch.setattr(row_check, name, counting)
-    return counts
 
 
 @pytest.fixture
@@ -72,12 +57,12 @@ def touch(path):
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
 
 
-def test_a_second_check_opens_no_image_parses_no_line_and_finds_the_same(check, opened, file):
+def test_a_second_check_opens_no_image_parses_no_line_and_finds_the_same(check, checked, file):
     first = check()
-    assert opened == Counter(load_image=6, parse_line=10)
-    opened.clear()
+    assert checked == Counter(load_image=6, parse_line=10)
+    checked.clear()
     assert contents(check()) == contents(first) == contents(scan([file], deep=True))
-    assert opened == Counter(load_image=6, parse_line=10)  # by the last scan, without a cache
+    assert checked == Counter(load_image=6, parse_line=10)  # by the last scan, without a cache
     assert first.problems
 
 
@@ -97,7 +82,7 @@ def test_a_line_changed_in_place_is_seen_even_if_size_and_time_stay(check, file)
     assert contents(check()) == contents(scan([file], deep=True))
 
 
-def test_an_image_that_changed_went_or_came_is_seen(check, tmp_path, opened):
+def test_an_image_that_changed_went_or_came_is_seen(check, tmp_path, checked):
     check()
     for change in (
         lambda: touch(tmp_path / "0.png"),
@@ -105,30 +90,30 @@ def test_an_image_that_changed_went_or_came_is_seen(check, tmp_path, opened):
         lambda: (tmp_path / "2.png").unlink(),
         lambda: Image.new("RGB", (9, 9)).save(tmp_path / "missing.png"),
     ):
-        opened.clear()
+        checked.clear()
         check()
-        assert not opened
+        assert not checked
         change()
         found = check()
-        assert opened["load_image"] == 6
+        assert checked["load_image"] == 6
     assert [problem.line for problem in found.problems] == [2, 3, 7, 8, 10]
 
 
-def test_another_setting_or_folder_is_another_question(check, tmp_path, file, opened):
+def test_another_setting_or_folder_is_another_question(check, tmp_path, file, checked):
     check()
     (tmp_path / "other").mkdir()
     for options in ({"deep": False}, {"tasks": ["code"]}, {"image_base_dir": tmp_path / "other"}):
-        opened.clear()
+        checked.clear()
         refused = check(**options).refused
-        assert opened["parse_line"] == 10
+        assert checked["parse_line"] == 10
         assert check(**options).refused == refused
-        assert opened["parse_line"] == 10
+        assert checked["parse_line"] == 10
     assert len(stored(tmp_path)) == 4
 
 
-def test_other_code_is_another_question(check, opened, monkeypatch):
+def test_other_code_is_another_question(check, checked, monkeypatch):
     check()
-    opened.clear()
+    checked.clear()
     really_read = Path.read_bytes
 
     def other(path):
@@ -136,13 +121,13 @@ def test_other_code_is_another_question(check, opened, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", other)
     check()
-    assert opened["parse_line"] == 10
+    assert checked["parse_line"] == 10
 
 
-def test_without_a_folder_nothing_is_kept(file, tmp_path, opened):
+def test_without_a_folder_nothing_is_kept(file, tmp_path, checked):
     for _ in range(2):
         cached_scan([file], folder=None)
-    assert opened["parse_line"] == 20
+    assert checked["parse_line"] == 20
     assert not (tmp_path / "cache").exists()
 
 
@@ -163,7 +148,7 @@ def test_a_full_disk_costs_only_the_next_check(check, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_a_damaged_file_is_written_anew(check, tmp_path, opened, seed):
+def test_a_damaged_file_is_written_anew(check, tmp_path, checked, seed):
     first = contents(check())
     (file,) = stored(tmp_path)
     sound = file.read_bytes()
@@ -177,13 +162,13 @@ def test_a_damaged_file_is_written_anew(check, tmp_path, opened, seed):
         start = draw.randrange(len(sound))
         damaged[start : start + 50] = draw.randbytes(draw.randrange(1, 99))
     file.write_bytes(damaged)
-    opened.clear()
+    checked.clear()
     assert contents(check()) == first
-    assert opened["parse_line"] == 10
+    assert checked["parse_line"] == 10
     assert file.read_bytes() != damaged
-    opened.clear()
+    checked.clear()
     assert contents(check()) == first
-    assert not opened
+    assert not checked
 
 
 def forged(data, **changes):
@@ -222,16 +207,16 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("kind", FORGERIES)
-def test_a_forged_file_is_written_anew(check, tmp_path, opened, kind):
+def test_a_forged_file_is_written_anew(check, tmp_path, checked, kind):
     first = contents(check())
     (file,) = stored(tmp_path)
     file.write_bytes(forged(file.read_bytes(), **FORGERIES[kind]))
-    opened.clear()
+    checked.clear()
     assert contents(check()) == first
-    assert opened["parse_line"] == 10
+    assert checked["parse_line"] == 10
 
 
-def test_stamps_of_another_form_are_written_anew(check, tmp_path, opened):
+def test_stamps_of_another_form_are_written_anew(check, tmp_path, checked):
     check()
     (file,) = stored(tmp_path)
     with np.load(io.BytesIO(file.read_bytes()[:-16]), allow_pickle=False) as arrays:
@@ -244,15 +229,15 @@ def test_stamps_of_another_form_are_written_anew(check, tmp_path, opened):
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     file.write_bytes(buffer.getvalue() + cache._digest(buffer.getvalue()))
-    opened.clear()
+    checked.clear()
     check()
-    assert opened["parse_line"] == 10
+    assert checked["parse_line"] == 10
 
 
-def test_control_a_file_put_together_again_unchanged_is_used(check, tmp_path, opened):
+def test_control_a_file_put_together_again_unchanged_is_used(check, tmp_path, checked):
     check()
     (file,) = stored(tmp_path)
     file.write_bytes(forged(file.read_bytes()))
-    opened.clear()
+    checked.clear()
     check()
-    assert not opened
+    assert not checked

@@ -1,5 +1,7 @@
 """`--map` and `--set`: what goes where, and what is refused before a row is read."""
 
+from pathlib import Path
+
 import pytest
 
 
@@ -124,13 +126,13 @@ class TestRefused:
     def test_all_bad_options_are_told_at_once_with_the_nearest_name(self, workshop):
         source = workshop.write("t.csv", "query,positive\na,b\n")
         workshop.write("out.jsonl", "mine")
-        found = workshop.problems(
+        *found, last = workshop.problems(
             "csv",
             source,
             *("querry=query", "positive", "metadata.=x", "source=query"),
             constants=["source=a", "task=code", "task=code", "lang="],
             split="train=1",
-            images=workshop.folder / "nowhere",
+            images=Path("nowhere"),
         )
         assert found == [
             "--map: is not a known field; got 'querry'; did you mean \"query\"?",
@@ -141,8 +143,9 @@ class TestRefused:
             "--set: is not field=…; got 'lang='; write such as query=title",
             "--split: is not name=fraction; got 'train=1'; write such as train=0.9,eval=0.1",
             "--images: is not a folder; got 'nowhere'; correct the path",
-            "--output: exists; got 'out.jsonl'; add --overwrite",
         ]
+        assert last.startswith("--output: exists; got")
+        assert last.endswith("; add --overwrite")
 
     def test_columns_that_are_not_there_are_told_with_the_nearest(self, workshop):
         source = workshop.write("t.csv", "image,caption\na,b\n")
