@@ -163,6 +163,16 @@ def places_of(word, published):
 # --- secrets -------------------------------------------------------------------------------------
 
 
+CHECKPOINT_FILES = {"manifest.json", "state.json", "trainer_state.json", "random.safetensors"}
+OTHER_FILES = {".lock", "metrics.json", "config.yaml", "facts.json", "report.html", "README.md"}
+
+
+def test_the_search_goes_through_checkpoints_notes_of_the_run_and_hidden_files(published):
+    names = {file.name for file in published.written.rglob("*") if file.is_file()}
+    assert names >= CHECKPOINT_FILES | OTHER_FILES
+    assert any(name.startswith("events.out.tfevents") for name in names)
+
+
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_secret_is_seen_nowhere(published, kind):
     assert places_of(SECRETS[kind], published) == []
@@ -266,12 +276,13 @@ def test_tensorboard_gets_the_settings_and_the_digests_of_the_rows(events):
     assert len(told["data.train.digest"]) == 16
 
 
-def test_no_path_is_tracked_nor_on_the_card(published, tmp_path_factory):
+def test_no_path_is_tracked_nor_on_the_card_nor_in_a_checkpoint(published, tmp_path_factory):
     paths = [str(tmp_path_factory.getbasetemp()), str(Path.cwd()), str(Path.home()) + "/"]
     for path in paths:
         seen = places_of(path, published)
         assert "README.md" not in seen
         assert not any("tfevents" in name for name in seen)
+        assert not CHECKPOINT_FILES & {*seen}
     assert "log" in places_of(paths[0], published)  # the search finds what is there
 
 

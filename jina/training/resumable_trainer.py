@@ -156,7 +156,8 @@ class ResumableTrainer(Trainer):
                 "scheduler": self.lr_scheduler.state_dict(),
                 "data": {"epoch": epoch, "updates_in_epoch": batch},
             },
-            TRAINER_STATE: asdict(self.state),
+            # where it lies is for the day it is read; no path of this machine goes along
+            TRAINER_STATE: asdict(self.state) | {"best_model_checkpoint": None},
         }
 
     # ---- resuming --------------------------------------------------------------------------
