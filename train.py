@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
+from jina.commands.train_options import parse_options
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError
+from jina.export.model_card import CARD
 from jina.models.checkpoint import CheckpointError
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.evaluation_plan import EvaluationError
@@ -31,26 +33,17 @@ from jina.training import distributed
 from jina.training.callbacks import DivergedError
 from jina.training.checkpointing import SaveError, StoredCheckpoint
 from jina.training.global_batch import BatchError
+from jina.training.hub import HubError, model_files
 from jina.training.jina_trainer import JinaEmbeddingTrainer
-from jina.training.output_folder import (
-    AUTO,
-    MUST,
-    NEVER,
-    StartOptions,
-    choose_start,
-    held,
-    prepare,
-)
+from jina.training.output_folder import StartOptions, choose_start, held, prepare
+from jina.training.run_card import write_card
 from jina.training.run_evaluation import RunEvaluation
 from jina.training.run_identity import run_identity
 from jina.training.run_inputs import RunInputs, check_inputs
 from jina.training.startup_report import startup_facts, startup_report, usage_lines
-from jina.training.stopping import (
-    FaultError,
-    StopOnSignal,
-    StoppedError,
-    faults_explained,
-)
+from jina.training.stopping import FaultError, StopOnSignal, StoppedError, faults_explained
+from jina.training.tracked_arguments import TrackedArguments
+from jina.training.tracking import tracked_run, tracked_settings
 from jina.training.training_config import ConfigError, JinaTrainingConfig, load_config
 from jina.training.vision_cache import open_vision_cache
 
@@ -74,12 +67,13 @@ ONE_STEP = {
     "eval_strategy": "no",
     "eval_on_start": False,
     "load_best_model_at_end": False,
+    "report_to": "none",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = parse_options(argv)
+    options = parse_options(argv, __doc__)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes, or the only one
     logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
@@ -91,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (DivergedError, RankingError) as error:
         logger.error("%s", error)
         return DIVERGED
-    except (SaveError, FaultError) as error:
+    except (SaveError, FaultError, HubError) as error:
         logger.error("%s", error)
         return FAULT
     except StoppedError as stop:
@@ -100,34 +94,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return KILLED
     return 0
-
-
-def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="project_config.yaml", metavar="FILE")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
-    parser.add_argument("--dry-run", action="store_true", help="take one step, save nothing")
-    parser.add_argument(
-        "--resume",
-        nargs="?",
-        const=MUST,
-        default=AUTO,
-        choices=(AUTO, MUST, NEVER),
-        help="go on from the newest checkpoint: where there is one (auto, the default), "
-        "or stop (must, also --resume alone), or start over (never)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a finished model in the output folder"
-    )
-    parser.add_argument(
-        "--allow-change",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="go on although this differs from the checkpoint's run, such as data.train or code",
-    )
-    return parser.parse_args(argv)
 
 
 def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
@@ -139,16 +105,17 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
         return
     folder = Path(config.training.output_dir)
     with held(folder):
-        datasets = {"data.train": inputs.train_set, "data.eval": inputs.eval_set}
         with config.training_arguments(bf16=False).main_process_first(desc="digest of the model"):
             run = run_identity(
-                config, inputs.base_model_path, datasets, processes=distributed.world_size()
+                config, inputs.base_model_path, inputs.datasets, processes=distributed.world_size()
             )
         start = choose_start(folder, run, chosen)
         distributed.wait_for_all()  # what they choose from is deleted next
         if distributed.rank() == 0:
+            if inputs.push is not None:
+                inputs.push.claim()
             prepare(folder, start)
-        with faults_explained(folder):
+        with faults_explained(folder), tracked_run(config, step=start.step if start else 0):
             train_from(start, run, config, inputs)
 
 
@@ -158,7 +125,7 @@ def train_from(
     config: JinaTrainingConfig,
     inputs: RunInputs,
 ) -> None:
-    """Load the model, train on from a checkpoint or from the start, save and measure."""
+    """Load the model, train on from a checkpoint or from the start, save, measure and push."""
     model, args = load_model(config, inputs)
     evaluation = None
     if inputs.eval_set is not None:
@@ -174,9 +141,13 @@ def train_from(
         trainer.add_callback(stop)
         trainer.train(None if start is None else str(start.path))
         trainer.save_model()
+    write_card(config, inputs.datasets, Path(args.output_dir))  # stays if measuring fails
     if evaluation is not None:
         evaluation.finish(model, trainer.state, facts)
+        write_card(config, inputs.datasets, Path(args.output_dir))
     logger.info("Saved. Use it:\n\n%s\n", usage_lines(args.output_dir))
+    if inputs.push is not None and distributed.rank() == 0:
+        inputs.push.upload(Path(args.output_dir), model_files(model.checkpoint, CARD))
 
 
 def try_one_step(config: JinaTrainingConfig, inputs: RunInputs) -> None:
@@ -192,7 +163,7 @@ def try_one_step(config: JinaTrainingConfig, inputs: RunInputs) -> None:
 
 def load_model(
     config: JinaTrainingConfig, inputs: RunInputs
-) -> tuple[JinaEmbeddingsV4Model, TrainingArguments]:
+) -> tuple[JinaEmbeddingsV4Model, TrackedArguments]:
     """Load the base model, and settle what depends on it."""
     model = JinaEmbeddingsV4Model.from_pretrained(
         inputs.base_model_path,
@@ -202,14 +173,16 @@ def load_model(
     )
     model.processor = inputs.processor  # rows are ranked at the sizes they are trained at
     is_bf16 = model.dtype == torch.bfloat16 and model.device.type == "cuda"
-    return model, config.training_arguments(bf16=is_bf16)
+    args = config.training_arguments(bf16=is_bf16)
+    args.track(tracked_settings(config, inputs.datasets))
+    return model, args
 
 
 def build_trainer(
     config: JinaTrainingConfig,
     inputs: RunInputs,
     model: JinaEmbeddingsV4Model,
-    args: TrainingArguments,
+    args: TrackedArguments,
     run: dict[str, Any],
 ) -> JinaEmbeddingTrainer:
     """Make adapters trainable, and put everything together."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +13,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
 from jina.__main__ import main as jina_command
+from jina.export.model_card import read_card_facts
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model, JinaEmbeddingsV4Processor
 from jina.retrieval.report_page.run_record import ReportError
 from jina.training.jina_trainer import JinaEmbeddingTrainer
@@ -152,6 +155,58 @@ def test_a_changed_run_is_refused_by_name_started_over_or_allowed(run, tmp_path,
     code, printed = run(*changed, "--resume", "never", "--overwrite")
     assert code == 0
     assert "checkpoint-3 of an earlier run is deleted" in printed
+
+
+def test_after_going_on_card_and_tracker_tell_the_whole_run(run, held_out, tmp_path, monkeypatch):
+    tracked = (*held_out, "--set", "training.report_to=tensorboard")
+    monkeypatch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
+    assert run(*tracked, "--set", "training.save_steps=2")[0] == 130
+    shutil.rmtree(tmp_path / "out/checkpoint-3")
+    assert not (tmp_path / "out/README.md").exists()
+    monkeypatch.undo()
+    code, printed = run(*tracked, "--set", "training.save_steps=2")
+    assert code == 0
+    assert "Going on from" in printed
+    told = read_card_facts(tmp_path / "out")
+    assert told["configuration"]["training"]["max_steps"] == 3
+    assert told["data"]["train: rows"] == 8
+    assert {*told["metrics"]["image→text, single-128, ndcg@5"]} == {"before", "after"}
+    (events,) = (tmp_path / "out/runs").iterdir()
+    scalars = EventAccumulator(str(events)).Reload().Scalars("train/contrastive_loss")
+    assert [event.step for event in scalars] == [1, 2, 3]
+    log = json.loads((tmp_path / "out/run/trainer_state.json").read_text())["log_history"]
+    losses = [entry["contrastive_loss"] for entry in log if "contrastive_loss" in entry]
+    assert [event.value for event in scalars] == pytest.approx(losses)
+
+
+def test_a_push_without_a_token_is_refused_with_everything_else(run, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    asked = ("--set", "training.push_to_hub=true", "--set", "training.hub_model_id=me/model")
+    code, printed = run(*asked, "--resume", "--dry-run")
+    assert code == 2
+    assert "training.push_to_hub: pushing needs a token in the environment" in printed
+    code, printed = run(*asked, "--resume")
+    assert code == 2
+    assert "needs a token" in printed
+    assert "no checkpoint to go on from" in printed
+
+
+def test_a_hub_that_refuses_ends_the_run_before_anything_is_deleted(run, tmp_path, monkeypatch):
+    class Refusing:
+        def __init__(self, token):
+            pass
+
+        def create_repo(self, *_, **__):
+            raise OSError("403 Forbidden")
+
+    assert run()[0] == 0
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setattr("jina.training.hub.HfApi", Refusing)
+    asked = ("--set", "training.push_to_hub=true", "--set", "training.hub_model_id=me/model")
+    code, printed = run(*asked, "--overwrite")
+    assert code == 2
+    assert "training.hub_model_id: me/model: the hub refuses; got OSError: 403" in printed
+    assert (tmp_path / "out/adapters/adapter_model.safetensors").is_file()
 
 
 def raise_interrupt(*args):
@@ -367,6 +422,26 @@ def test_bad_settings_exit_with_2_and_say_what_to_do(run, override, words):
     code, printed = run("--set", override)
     assert code == 2
     assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("--dryrun", "--dry-run"), ("--conf", "--config"), ("--resmue", "--resume")]
+)
+def test_a_misspelt_option_is_told_the_right_one_and_exits_with_2(run, capsys, word, meant):
+    with pytest.raises(SystemExit) as stop:
+        run(word)
+    assert stop.value.code == 2
+    assert f"{word}: is unknown; got {word}; did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_help_fits_80_columns_and_explains_every_option(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as stop:
+        run("--help")
+    said = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert "a setting in place of the file's" in said
 
 
 def test_all_that_a_run_lacks_is_said_at_once(run, config):

@@ -17,7 +17,7 @@ logger = logging.getLogger("smartembed")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `convert`."""
-    parser.add_argument("--from", dest="format", choices=READERS, required=True, help="of SRC")
+    parser.add_argument("--from", dest="format", choices=READERS, required=True, help="what SRC is")
     parser.add_argument("source", type=Path, metavar="SRC", help="a file or folder")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.jsonl", help="the rows")
     parser.add_argument(
@@ -26,15 +26,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="the same for all"
     )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="where paths in SRC start")
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="where image paths in SRC start")
+    parser.add_argument(
+        "--image-base-dir",
+        type=Path,
+        metavar="DIR",
+        help="where relative image paths of the rows start",
+    )
     parser.add_argument("--split", metavar="train=0.9,eval=0.1", help="by content, not by row")
     parser.add_argument(
         "--split-together",
         metavar="FIELD",
         help="rows with the same value in it stay in one split: source, or metadata.KEY",
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the split (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="draws the split (default: 0)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
 
 

@@ -5,6 +5,7 @@ described.
 """
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,16 +22,23 @@ logger = logging.getLogger("smartembed")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `doctor`."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="of the run to estimate")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that is said")
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe the machine, and the run if there is one."""
-    _show("Machine", describe_machine())
+    said = {"machine": _show("Machine", describe_machine())}
     if options.config is not None:
-        _show("Run", describe_run(load_config(options.config)))
+        said["run"] = _show("Run", describe_run(load_config(options.config)))
+    if options.json is not None:
+        text = json.dumps(said, ensure_ascii=False, indent=2)
+        options.json.write_text(text + "\n", encoding="utf-8")
     return 0
 
 
-def _show(title: str, rows: Iterator[tuple[str, str]]) -> None:
-    lines = [f"  {name:<28} {value}" for name, value in rows]
+def _show(title: str, rows: Iterator[tuple[str, str]]) -> dict[str, str]:
+    """Say something in aligned lines, and return it by name."""
+    said = dict(rows)
+    lines = [f"  {name:<28} {value}" for name, value in said.items()]
     logger.info("%s", "\n".join([title, *lines]))
+    return said

@@ -17,6 +17,7 @@ from jina.commands.embedding_options import (
     add_source_options,
     text_tokens,
 )
+from jina.commands.option_parser import positive
 from jina.retrieval.corpus_embedding import EmbeddingSettings
 from jina.retrieval.embed import EmbedJob, embed
 from jina.retrieval.vector_files import DTYPES
@@ -38,13 +39,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="single, multi or single,multi (default: single)",
     )
     parser.add_argument(
-        "--role", choices=("query", "passage"), default="passage", help="(default: passage)"
+        "--role",
+        choices=("query", "passage"),
+        default="passage",
+        help="what they are embedded as (default: passage)",
     )
     parser.add_argument(
         "--precision", choices=DTYPES, default="float32", help="in the files (default: float32)"
     )
     parser.add_argument(
-        "--shard-rows", type=int, default=1000, metavar="N", help="of a file (default: 1000)"
+        "--shard-rows",
+        type=positive,
+        default=1000,
+        metavar="N",
+        help="rows of a file (default: 1000)",
     )
     add_model_options(parser, is_required=True)
     add_source_options(parser)

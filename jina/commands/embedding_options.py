@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from jina.commands.option_parser import positive
 from jina.data.records import SIDES, TASKS
 from jina.data.validation import DataError
 from jina.models.checkpoint import CheckpointError
@@ -17,20 +18,23 @@ VECTORS = {"single": ("single",), "multi": ("multi",), "single,multi": ("single"
 def add_model_options(parser: argparse.ArgumentParser, *, is_required: bool) -> None:
     """Add what says how items become vectors."""
     parser.add_argument(
-        "--model", type=Path, required=is_required, metavar="DIR", help="the checkpoint"
+        "--model", type=Path, required=is_required, metavar="DIR", help="a checkpoint folder"
     )
     parser.add_argument("--task", choices=TASKS, help="the adapter (default: retrieval)")
     parser.add_argument(
-        "--dim", type=int, metavar="N", help="size of single vectors (default: the full one)"
+        "--dim", type=positive, metavar="N", help="size of single vectors (default: the full one)"
     )
     parser.add_argument(
         "--max-text-tokens",
-        type=int,
+        type=positive,
         metavar="N",
         help=f"longer texts are cut (default: {MAX_TEXT_TOKENS})",
     )
     parser.add_argument(
-        "--max-pixels", type=int, metavar="N", help="larger images shrink (default: the model's)"
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="larger images shrink (default: the model's)",
     )
     add_cache_option(parser)
 
@@ -54,7 +58,9 @@ def add_cache_option(parser: argparse.ArgumentParser) -> None:
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Add what says how a source is read."""
     parser.add_argument("--side", choices=SIDES, help="take this side of training rows")
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument(
+        "--image-base-dir", type=Path, metavar="DIR", help="where relative image paths start"
+    )
     parser.add_argument(
         "--on-bad-image",
         choices=("stop", "skip"),

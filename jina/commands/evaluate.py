@@ -48,21 +48,30 @@ logger = logging.getLogger("smartembed")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `evaluate`."""
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="checkpoint")
-    parser.add_argument("--data", type=Path, required=True, nargs="+", metavar="FILE", help="rows")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="DIR", help="a checkpoint folder"
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, nargs="+", metavar="FILE", help="rows to measure on"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--baseline", type=Path, metavar="DIR", help="earlier output to compare to")
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument(
+        "--image-base-dir", type=Path, metavar="DIR", help="where relative image paths start"
+    )
     parser.add_argument("--task", choices=TASKS, help="count only its rows (default: all rows)")
     parser.add_argument(
-        "--vectors", type=listed, default=("single", "multi"), metavar="KIND,…",
-        help="single, multi (default: both)",
+        "--vectors", type=listed, default=("single", "multi"), metavar="KINDS",
+        help="single, multi or single,multi (default: single,multi)",
     )  # fmt: skip
     parser.add_argument(
         "--dims", type=positives, metavar="N,…", help="of single vectors (default: all trained)"
     )
     parser.add_argument(
-        "--direction", choices=("forward", "both"), default="forward", help="both: the reverse, too"
+        "--direction",
+        choices=("forward", "both"),
+        default="forward",
+        help="both: the reverse, too (default: forward)",
     )
     for name, default, what in (
         ("--depth", DEPTH, "documents kept of each ranking"),
@@ -72,8 +81,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     ):
         help_text = f"{what} (default: {default})"
         parser.add_argument(name, type=positive, default=default, metavar="N", help=help_text)
-    parser.add_argument("--max-pixels", type=positive, metavar="N", help="larger images shrink")
-    parser.add_argument("--dtype", choices=DTYPES, default="auto", help="of the weights")
+    parser.add_argument(
+        "--max-pixels",
+        type=positive,
+        metavar="N",
+        help="larger images shrink (default: the model's)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="of the weights (default: auto, the checkpoint's)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -26,13 +26,15 @@ logger = logging.getLogger("smartembed")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `export`."""
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="a checkpoint")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="DIR", help="a checkpoint folder"
+    )
     parser.add_argument(
         "--format", choices=FORMATS, required=True, metavar="FORMAT", help=", ".join(FORMATS)
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument(
-        "--task", choices=TASK_NAMES, default="retrieval", help="adapter (default: retrieval)"
+        "--task", choices=TASK_NAMES, default="retrieval", help="the adapter (default: retrieval)"
     )
     parser.add_argument(
         "--dtype",
@@ -50,9 +52,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="merged: as in Qwen's files (default), or as transformers 5 has them in memory",
     )
     parser.add_argument(
-        "--parity-rows", type=Path, default=DEMO_ROWS, metavar="FILE", help="default: the demo's"
+        "--parity-rows",
+        type=Path,
+        default=DEMO_ROWS,
+        metavar="FILE",
+        help="rows to check with (default: the demo's)",
     )
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument(
+        "--image-base-dir", type=Path, metavar="DIR", help="where relative image paths start"
+    )
     parser.add_argument(
         "--parity-items", type=int, default=16, metavar="N", help="texts and images (default: 16)"
     )
@@ -63,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="bound of the check (default: 0.999999 for float32, 0.999 for 16 bits)",
     )
     parser.add_argument("--allow-loss", action="store_true", help="keep what fails the check")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures of the check")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of the check")
 
 
 def run(options: argparse.Namespace) -> int:

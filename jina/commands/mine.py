@@ -10,6 +10,7 @@ import logging
 from pathlib import Path
 
 from jina.commands.embedding_options import BAD_INPUT, add_model_options, text_tokens
+from jina.commands.option_parser import positive
 from jina.retrieval.mine import MineJob, mine
 from jina.retrieval.negative_selection import SAMPLINGS, SelectionRules
 
@@ -22,24 +23,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `mine`."""
     rules = SelectionRules()
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="training rows")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.jsonl", help="the rows")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE.jsonl", help="the rows with negatives"
+    )
     parser.add_argument(
         "--corpus", type=Path, nargs="+", default=[], metavar="SRC", help="what to mine in"
     )
     parser.add_argument(
         "--negatives",
-        type=int,
+        type=positive,
         default=rules.count,
         metavar="N",
-        help=f"for a row (default: {rules.count})",
+        help=f"how many for a row (default: {rules.count})",
     )
     parser.add_argument(
         "--ranks",
-        type=int,
+        type=positive,
         nargs=2,
         default=(rules.first_rank, rules.last_rank),
         metavar=("FIRST", "LAST"),
-        help=f"that count (default: {rules.first_rank} {rules.last_rank})",
+        help=f"ranks to take them from (default: {rules.first_rank} {rules.last_rank})",
     )
     _add_limits(parser, rules)
     parser.add_argument(
@@ -48,14 +51,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=rules.sampling,
         help="the hardest, or a draw (default: top)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the draw (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draw (default: 0)")
     parser.add_argument(
         "--search",
         choices=("exact", "hnsw"),
         default="exact",
         help="hnsw is quicker in millions (default: exact)",
     )
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument(
+        "--image-base-dir", type=Path, metavar="DIR", help="where relative image paths start"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the output")
     add_model_options(parser, is_required=True)
 

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 
 from jina.commands.embedding_options import BAD_INPUT, add_cache_option
+from jina.commands.option_parser import positive
 from jina.commands.store_options import Place, add_store_options, chosen_model
 from jina.retrieval.search import Question, json_lines, search, table
 
@@ -21,7 +22,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_store_options(parser)
     parser.add_argument("--text", help="what to look for")
     parser.add_argument("--image", type=Path, metavar="FILE", help="what to look for")
-    parser.add_argument("--top", type=int, default=10, metavar="N", help="results (default: 10)")
+    parser.add_argument(
+        "--top", type=positive, default=10, metavar="N", help="results (default: 10)"
+    )
     parser.add_argument(
         "--rerank",
         type=int,
@@ -31,7 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="default: where it was when indexing"
+        "--model",
+        type=Path,
+        metavar="DIR",
+        help="a checkpoint folder (default: where the index had it)",
     )
     add_cache_option(parser)
 

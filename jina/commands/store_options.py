@@ -21,7 +21,9 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
         default="folder",
         help="what holds the index (default: folder)",
     )
-    parser.add_argument("--url", help="of the Qdrant server; its key is taken from QDRANT_API_KEY")
+    parser.add_argument(
+        "--url", metavar="URL", help="of the Qdrant server; its key is taken from QDRANT_API_KEY"
+    )
 
 
 class Place:

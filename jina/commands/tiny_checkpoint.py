@@ -21,7 +21,9 @@ logger = logging.getLogger("smartembed")
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `tiny-checkpoint`."""
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--seed", type=int, default=0, help="draws the weights (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="draws the weights (default: 0)"
+    )
     parser.add_argument("--true-size", action="store_true", help="as large as the official model")
 
 

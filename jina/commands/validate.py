@@ -21,9 +21,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `validate`."""
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="JSONL files")
     parser.add_argument("--config", type=Path, metavar="FILE", help="whose rules and limits count")
-    parser.add_argument("--image-base-dir", type=Path, metavar="DIR", help="where paths start")
+    parser.add_argument(
+        "--image-base-dir", type=Path, metavar="DIR", help="where relative image paths start"
+    )
     parser.add_argument("--deep", action="store_true", help="decode every image")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all figures and problems")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and problems")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -17,10 +17,12 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from jina.training.yaml_loading import looks_secret
+
 TEMPLATES = Path(__file__).parent / "templates"
 BASE_MODEL = "jinaai/jina-embeddings-v4"
 CARD = "README.md"
-SECRET = re.compile(r"(^|_)(token|key|password|secret|credentials?)$", re.IGNORECASE)
+SECRET = re.compile(r"(^|_)(key|credentials?)$", re.IGNORECASE)  # beside what looks secret
 FACTS = re.compile(r"<!-- smartembed: (\{.*\}) -->")
 LIBRARIES = {
     "official": "transformers",
@@ -53,7 +55,9 @@ def model_card(
     Returns:
         Markdown with a metadata block that the hub reads.
     """
-    configuration, data, metrics = (_clean(part or {}) for part in (configuration, data, metrics))
+    configuration, data, metrics = (
+        without_private(part or {}) for part in (configuration, data, metrics)
+    )
     facts = {"configuration": configuration, "data": data, "metrics": metrics}
     comment = json.dumps(facts, ensure_ascii=False).replace(">", "\\u003e")
     parts = [
@@ -151,12 +155,19 @@ def _section(title: str, text: str) -> list[str]:
     return [f"## {title}", text] if text else []
 
 
-def _clean(value: Any) -> Any:
+def without_private(value: Any) -> Any:
     """Return plain data without secrets, and with paths cut to their last part."""
     if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items() if not SECRET.search(str(k))}
+        kept = {k: v for k, v in value.items() if not _is_secret(str(k), v)}
+        return {str(k): without_private(v) for k, v in kept.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_clean(item) for item in value]
+        return [without_private(item) for item in value if not _is_secret("", item)]
     if isinstance(value, (bool, int, float)) or value is None:
         return value
     return PureWindowsPath(str(value)).name or str(value)[:1]
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    """Tell by the name of a setting, or by its text; groups are looked into one by one."""
+    text = "" if isinstance(value, (Mapping, list, tuple, set, frozenset)) else value
+    return bool(SECRET.search(name)) or looks_secret(name, text)

@@ -46,10 +46,11 @@ class JinaEmbeddingsV4Config(Qwen2_5_VLConfig):
 def config_from_dict(values: dict[str, Any]) -> JinaEmbeddingsV4Config:
     """Build the configuration from the contents of an official `config.json`.
 
-    Left out: `auto_map` (remote code), the stored attention implementation, which is chosen for the
-    machine at hand instead, and the flat copy of the rotary settings, kept there for old loaders.
+    Left out: `auto_map` (remote code), the path that the folder once had, the stored attention
+    implementation, which is chosen for the machine at hand instead, and the flat copy of the rotary
+    settings, kept there for old loaders.
     """
-    left_out = {"auto_map", "_attn_implementation", "model_type"}
+    left_out = {"auto_map", "_attn_implementation", "_name_or_path", "model_type"}
     if "text_config" in values:
         left_out |= {"rope_scaling", "rope_theta"}
     # a copy, because transformers corrects nested sections in place

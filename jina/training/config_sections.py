@@ -16,7 +16,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from transformers import TrainingArguments
-from transformers.integrations import INTEGRATION_TO_CALLBACK
 
 from jina.training.yaml_loading import nearest_name, show_value
 
@@ -176,6 +175,7 @@ OUR_TRAINING_DEFAULTS: dict[str, Any] = {
     "warmup_steps": 0.05,
     "logging_steps": 1.0,
     "save_total_limit": 2,
+    "report_to": "auto",
 }
 
 # What transformers doesn't have: gradient caching.
@@ -209,7 +209,8 @@ FIXED_TRAINING_VALUES: dict[str, tuple[Any, str]] = {
     "ignore_data_skip": (False, "rows of an epoch would be seen twice after resuming"),
     "restore_callback_states_from_checkpoint": (False, "a checkpoint could change the run"),
     "resume_from_checkpoint": (None, "train.py --resume goes on in training.output_dir"),
-    "push_to_hub": (False, "not supported yet; upload the finished folder yourself"),
+    "hub_strategy": ("end", "the finished model is pushed, and no step of it"),
+    "hub_always_push": (False, "there is only one push"),
     "deepspeed": (None, "not supported yet"),
     "fsdp": (None, "not supported yet"),
     "fsdp_config": (None, "not supported yet"),
@@ -217,7 +218,9 @@ FIXED_TRAINING_VALUES: dict[str, tuple[Any, str]] = {
 }
 
 _BATCH = Annotated[int, Field(ge=2, description="a batch of one has no in-batch negatives")]
-_TRACKER = Literal[("none", "all", *INTEGRATION_TO_CALLBACK)]
+# Those of transformers whose messages are known to have no key and no path.
+TRACKERS = ("tensorboard", "wandb", "trackio", "mlflow")
+_TRACKER = Literal[("none", *TRACKERS)]
 
 # Where transformers' own type lets a value through that can't work.
 LIMITED_TRAINING_TYPES: dict[str, Any] = {
@@ -234,7 +237,7 @@ LIMITED_TRAINING_TYPES: dict[str, Any] = {
     "save_steps": Annotated[float, Field(gt=0, description="steps, or below 1 a share of all")],
     "save_total_limit": Annotated[int, Field(ge=1, description="null keeps every one")] | None,
     "dataloader_num_workers": Annotated[int, Field(ge=0)],
-    "report_to": _TRACKER | list[_TRACKER] | None,
+    "report_to": Literal["auto"] | _TRACKER | list[_TRACKER] | None,
 }
 
 

@@ -9,13 +9,16 @@ One run at a time has the folder, by a lock that ends with its process however t
 
 import fcntl
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jina.export.model_card import CARD
 from jina.models.checkpoint import ADAPTER_WEIGHTS
+from jina.retrieval.report_page.run_record import AFTER
 from jina.training.checkpointing import (
     CheckpointFolder,
     StoredCheckpoint,
@@ -109,7 +112,10 @@ def prepare(folder: Path, start: StoredCheckpoint | None) -> None:
 
     From here on the folder is one of an unfinished run.
     """
-    (folder / ADAPTER_WEIGHTS).unlink(missing_ok=True)
+    if is_finished(folder):
+        (folder / CARD).unlink(missing_ok=True)
+        shutil.rmtree(folder / AFTER, ignore_errors=True)  # else it would be told as the new one's
+        (folder / ADAPTER_WEIGHTS).unlink()
     checkpoints = CheckpointFolder(folder, limit=None)
     if start is None:
         for step in saved_steps(folder):

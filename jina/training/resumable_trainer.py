@@ -156,9 +156,11 @@ class ResumableTrainer(Trainer):
                 "scheduler": self.lr_scheduler.state_dict(),
                 "data": {"epoch": epoch, "updates_in_epoch": batch},
             },
-            # not `asdict`, which copies a log of every step
+            # not `asdict`, which copies a log of every step; where the best one lies is for the day
+            # it is read, so that no path of this machine goes along
             TRAINER_STATE: {
-                field.name: getattr(self.state, field.name) for field in fields(TrainerState)
+                **{field.name: getattr(self.state, field.name) for field in fields(TrainerState)},
+                "best_model_checkpoint": None,
             },
         }
 

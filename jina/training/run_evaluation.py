@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from transformers import TrainerState
 
 import jina
@@ -36,10 +35,9 @@ from jina.retrieval.report_page.run_record import (
     describe_rows,
 )
 from jina.retrieval.results import Result
-from jina.training.config_sections import OUR_TRAINING_DEFAULTS, OUR_TRAINING_FIELDS
 from jina.training.run_inputs import data_policy
+from jina.training.run_settings import resolved_yaml
 from jina.training.training_config import JinaTrainingConfig
-from jina.training.yaml_loading import looks_secret
 
 SHOWN = {"ranking": ("ndcg@5", "recall@10"), "correlation": ("spearman",)}
 
@@ -176,22 +174,3 @@ def write_run_record(run: RunEvaluation, state: TrainerState, startup: dict[str,
     text = json.dumps(facts, ensure_ascii=False, indent=1, default=str)
     (folder / FACTS_FILE).write_text(text, encoding="utf-8")
     state.save_to_json(str(folder / STATE_FILE))
-
-
-def resolved_yaml(config: JinaTrainingConfig) -> str:
-    """Return every setting that isn't left to transformers, as YAML that `train.py` takes.
-
-    Secrets are refused before a run starts; a key that could hold one is left out here, too.
-    """
-    sections = {
-        name: {key: value for key, value in section.items() if not looks_secret(key, value)}
-        for name, section in config.model_dump(mode="json").items()
-    }
-    named = {*OUR_TRAINING_DEFAULTS, *OUR_TRAINING_FIELDS}
-    changed = {change.key for change in config.changed_settings()}
-    sections["training"] = {
-        key: value
-        for key, value in sections["training"].items()
-        if key in named or f"training.{key}" in changed
-    }
-    return yaml.safe_dump(sections, sort_keys=False, allow_unicode=True)

@@ -35,6 +35,7 @@ WITHOUT_EFFECT = {
         f"training.{name}"
         for name in (
             *("output_dir", "run_name", "project", "report_to", "disable_tqdm", "debug"),
+            "push_to_hub",
             *("do_train", "do_eval", "do_predict", "skip_memory_metrics", "resume_from_checkpoint"),
             *("include_num_input_tokens_seen", "include_for_metrics", "torch_empty_cache_steps"),
             *("local_rank", "use_cache", "data_seed", "length_column_name"),

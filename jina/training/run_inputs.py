@@ -14,6 +14,7 @@ from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.data_report import measures_of
+from jina.training.hub import HubPush
 from jina.training.output_folder import StartOptions, start_refusals
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
@@ -30,12 +31,19 @@ class RunInputs:
         train_set: rows to learn from.
         eval_set: held-out rows, `None` without evaluation.
         processor: the base model's, with the image settings of the configuration.
+        push: where the finished model goes beside the output folder, `None` for nowhere.
     """
 
     base_model_path: Path
     processor: JinaEmbeddingsV4Processor
     train_set: MultimodalDataset
     eval_set: MultimodalDataset | None
+    push: HubPush | None
+
+    @property
+    def datasets(self) -> dict[str, MultimodalDataset | None]:
+        """The rows under the key that names their files."""
+        return {"data.train": self.train_set, "data.eval": self.eval_set}
 
 
 def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunInputs:
@@ -49,10 +57,12 @@ def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunI
         ConfigError: with every problem of settings, base model, rows and images.
     """
     problems: list[str] = []
-    base_model_path, processor, train_set, eval_set = Path(), None, None, None
+    base_model_path, processor, train_set, eval_set, push = Path(), None, None, None, None
     with _collect(problems):
         base_model_path = Checkpoint.open(config.require_base_model_path()).path
         processor = _processor(config, base_model_path)
+    with _collect(problems):
+        push = HubPush.of(config)
     args = config.training_arguments(bf16=False)
     with args.main_process_first(desc="check of the rows"):  # the others find its result
         with _collect(problems):
@@ -73,7 +83,7 @@ def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunI
         )
     if problems or train_set is None or processor is None:
         raise ConfigError(problems)
-    return RunInputs(base_model_path, processor, train_set, eval_set)
+    return RunInputs(base_model_path, processor, train_set, eval_set, push)
 
 
 @contextmanager

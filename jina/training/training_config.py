@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
-from transformers import TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 
 from jina.retrieval.correlations import CORRELATIONS
@@ -33,6 +32,7 @@ from jina.training.config_sections import (
 )
 from jina.training.config_sources import Setting, SettingSources
 from jina.training.distributed import join
+from jina.training.tracked_arguments import TrackedArguments, chosen_trackers
 from jina.training.yaml_loading import (
     ConfigError,
     describe_problem,
@@ -66,7 +66,7 @@ class JinaTrainingConfig(Section):
 
     _settings: dict[str, Setting] = PrivateAttr(default_factory=dict)
 
-    def training_arguments(self, *, bf16: bool) -> TrainingArguments:
+    def training_arguments(self, *, bf16: bool) -> TrackedArguments:
         """Build transformers' arguments; nothing is written. Joins the other processes, if any.
 
         Args:
@@ -75,7 +75,9 @@ class JinaTrainingConfig(Section):
         Raises:
             ConfigError: transformers refuses the values, for instance bf16 without hardware for it.
         """
-        values = self.training.model_dump(exclude=set(OUR_TRAINING_FIELDS))
+        # pushed by `jina.training.hub`: the Trainer would push step checkpoints and its own card
+        values = self.training.model_dump(exclude={*OUR_TRAINING_FIELDS, "push_to_hub"})
+        values["report_to"] = chosen_trackers(values["report_to"])
         if "bf16" not in self.training.model_fields_set:
             values["bf16"] = bf16
         if "eval_on_start" not in self.training.model_fields_set:
@@ -84,7 +86,7 @@ class JinaTrainingConfig(Section):
             values |= {"eval_strategy": "steps", "eval_steps": self.evaluation.every_steps}
         join(self.training)  # before transformers does
         try:
-            return TrainingArguments(**values)
+            return TrackedArguments(**values)
         except (ValueError, ImportError, TypeError, OSError) as error:
             advice = "correct the setting it names"
             wrong = "TrainingArguments refuses the values"
@@ -215,6 +217,7 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
     yield from _unknown_metric(config)
     yield from _two_names(settings)
     yield from _missing_trackers(config.training.report_to)
+    yield from _unnamed_repository(config.training)
 
 
 def _lora_conflicts(lora: LoraSection) -> Iterator[Finding]:
@@ -319,13 +322,19 @@ def _two_names(settings: Mapping[str, Setting]) -> Iterator[Finding]:
 
 
 def _missing_trackers(report_to: str | list[str] | None) -> Iterator[Finding]:
-    named = [report_to] if isinstance(report_to, str) else report_to or []
-    for tracker in named:
-        if tracker not in ("none", "all", "flyte", *get_available_reporting_integrations()):
+    for tracker in chosen_trackers(report_to):
+        if tracker not in get_available_reporting_integrations():
             wrong = "the tracker is not installed"
             yield Finding(
                 ("training.report_to",), wrong, tracker, f"install {tracker} or write none"
             )
+
+
+def _unnamed_repository(training: Any) -> Iterator[Finding]:
+    """Find a push without a name: transformers would take that of the output folder."""
+    if training.push_to_hub and training.hub_model_id is None:
+        keys = ("training.hub_model_id", "training.push_to_hub")
+        yield Finding(keys, "not set", "null", "name the repository, such as me/my-model")
 
 
 def _missing_files(settings: Mapping[str, Setting]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jina.__main__ import COMMANDS, main
+from jina.commands.option_parser import OptionParser
 
 ROOT = Path(__file__).parents[2]
 NAMES = [command.name for command in COMMANDS]
@@ -99,3 +100,26 @@ def test_bad_input_ends_with_2_and_its_message(tmp_path, caplog):
     assert main(["tiny-checkpoint", "--output", str(tmp_path)]) == 0
     assert main(["tiny-checkpoint", "--output", str(tmp_path)]) == 2
     assert str(tmp_path) in caplog.text
+
+
+# Options whose value is another thing in another command.
+OTHER_THINGS = {"--output", "--vectors", "--json"}
+
+
+def options_of(command):
+    parser = OptionParser(prog=command.name)
+    import_module(f"jina.commands.{command.module}").add_options(parser)
+    return [action for action in parser._actions if action.option_strings]
+
+
+def test_an_option_takes_the_same_kind_of_value_in_every_command():
+    kinds = {}
+    for command in COMMANDS:
+        for action in options_of(command):
+            kinds.setdefault(action.option_strings[-1], set()).add((action.metavar, action.type))
+    assert {name for name, found in kinds.items() if len(found) > 1} <= OTHER_THINGS
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=NAMES)
+def test_every_option_is_explained(command):
+    assert [action.option_strings for action in options_of(command) if not action.help] == []

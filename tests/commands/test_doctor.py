@@ -57,3 +57,11 @@ def test_a_base_model_that_is_none_is_told(doctor, tmp_path):
     code, said = doctor(base=tmp_path)
     assert code == 2
     assert "not a Jina Embeddings V4 checkpoint" in said
+
+
+def test_all_that_is_said_can_be_had_as_json(caplog, tmp_path):
+    assert main(["doctor", "--json", str(tmp_path / "said.json")]) == 0
+    said = json.loads((tmp_path / "said.json").read_text(encoding="utf-8"))
+    assert list(said) == ["machine"]
+    assert said["machine"]["torch"] == torch.__version__
+    assert all(f"{name:<28} {value}" in caplog.text for name, value in said["machine"].items())

@@ -21,7 +21,7 @@ from jina.training.training_config import JinaTrainingConfig
 
 SINGLE_ONLY = LossWeights(multi=0.0, kl=0.0)
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
-QUIET |= {"eval_on_start": False}
+QUIET |= {"eval_on_start": False, "report_to": "none"}
 
 
 @pytest.fixture
@@ -574,7 +574,10 @@ def test_the_best_checkpoint_by_ranking_is_kept_and_loaded(make_trainer, monkeyp
         metric_for_best_model="eval_ndcg@5", load_best_model_at_end=True, save_total_limit=1,
     )  # fmt: skip
     trainer.train()
-    assert trainer.state.best_model_checkpoint.endswith("checkpoint-2")
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "out/checkpoint-2")
+    stored = (tmp_path / "out/checkpoint-2/trainer_state.json").read_text()
+    assert json.loads(stored)["best_global_step"] == 2
+    assert str(tmp_path) not in stored
     best = load_file(tmp_path / "out/checkpoint-2/adapters/adapter_model.safetensors")
     now = trained_of(trainer)
     assert best.keys() == now.keys()

@@ -116,6 +116,17 @@ def test_starting_over_deletes_the_old_run_and_going_on_keeps_it(folder):
     assert saved_steps(folder) == []
 
 
+def test_a_finished_model_that_is_replaced_takes_what_is_told_of_it_along(folder):
+    finish(folder)
+    for name in ("README.md", "eval/before/metrics.json", "eval/after/metrics.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of the old one")
+    prepare(folder, choose_start(folder, RUN, StartOptions(resume=MUST)))
+    assert not (folder / "README.md").exists()
+    assert not (folder / "eval/after").exists()
+    assert (folder / "eval/before/metrics.json").exists()  # the base model is the same
+
+
 def test_two_runs_never_share_a_folder_and_the_lock_ends_with_its_process(tmp_path):
     def try_it(pipe):
         try:

@@ -205,6 +205,11 @@ WRONG_VALUES = [
     ("training.dataloader_num_workers", "two"),
     ("training.report_to", "tensorbord"),
     ("training.report_to", "[none, wnadb]"),
+    ("training.report_to", "[auto, wandb]"),
+    ("training.report_to", "all"),
+    ("training.report_to", "clearml"),
+    ("training.hub_strategy", "every_save"),
+    ("training.hub_always_push", "true"),
     ("training.run_name", "5"),
     ("training.train_sampling_strategy", "group_by_length"),
     ("training.liger_kernel_config", "{rope: 1}"),
@@ -382,6 +387,32 @@ def test_a_tracker_that_is_not_installed_is_refused(problems, monkeypatch):
     monkeypatch.setattr(module, lambda: ["wandb"])
     (problem,) = problems("training:\n  report_to: [wandb, mlflow]\n")
     assert "the tracker is not installed; got mlflow" in problem
+
+
+@pytest.mark.parametrize(
+    ("text", "is_installed", "trackers"),
+    [
+        ("", True, ["tensorboard"]),
+        ("report_to: auto", True, ["tensorboard"]),
+        ("report_to: auto", False, []),
+        ("report_to: none", True, []),
+        ("report_to: [none]", True, []),
+        ("report_to: null", True, []),
+    ],
+)
+def test_auto_is_tensorboard_where_it_is_installed(load, monkeypatch, text, is_installed, trackers):
+    module = "jina.training.tracked_arguments.is_tensorboard_available"
+    monkeypatch.setattr(module, lambda: is_installed)
+    arguments = load(f"training:\n  use_cpu: true\n  {text}\n").training_arguments(bf16=False)
+    assert arguments.report_to == trackers
+
+
+def test_a_push_needs_the_name_of_a_repository_and_is_not_left_to_the_trainer(load, problems):
+    (problem,) = problems("training:\n  push_to_hub: true\n")
+    assert "training.hub_model_id: not set; got null; name the repository" in problem
+    config = load("training:\n  push_to_hub: true\n  hub_model_id: me/model\n")
+    assert config.training.push_to_hub
+    assert not config.training_arguments(bf16=False).push_to_hub
 
 
 @pytest.mark.parametrize(
@@ -569,9 +600,9 @@ def test_arguments_carry_our_defaults_the_fixed_values_and_the_users(load):
     arguments = load("training:\n  weight_decay: 0.1\n").training_arguments(bf16=False)
     expected = {name: value for name, (value, _) in FIXED_TRAINING_VALUES.items()}
     del expected["fsdp"], expected["fsdp_config"]  # transformers normalizes them
-    for name, value in (expected | OUR_TRAINING_DEFAULTS | {"weight_decay": 0.1}).items():
+    expected |= OUR_TRAINING_DEFAULTS | {"weight_decay": 0.1, "report_to": ["tensorboard"]}
+    for name, value in expected.items():
         assert getattr(arguments, name) == value, name
-    assert arguments.report_to == []
 
 
 def test_every_default_of_ours_differs_from_transformers_own_or_is_fixed():
