@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import train
 from jina.__main__ import parse_options
+from jina.commands import train_options
 from jina.training.training_config import FIELDS
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def complaints_about(words):
             word for word in rest if word.startswith("tests") and not (ROOT / word).exists()
         )
     elif rest[0] == "train.py":
-        settings = train.parse_options(rest[1:]).set
+        settings = train_options.parse_options(rest[1:], "").set
         yield from (one for one in settings if one.partition("=")[0] not in FIELDS)
     elif rest[:2] == ["-m", "jina"] and len(rest) > 3:
         parse_options(rest[2:])
