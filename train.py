@@ -115,7 +115,7 @@ def train(config: JinaTrainingConfig, options: argparse.Namespace) -> None:
             if inputs.push is not None:
                 inputs.push.claim()
             prepare(folder, start)
-        with tracked_run(config, step=start.step if start else 0):
+        with faults_explained(folder), tracked_run(config, step=start.step if start else 0):
             train_from(start, run, config, inputs)
 
 
@@ -137,7 +137,7 @@ def train_from(
     trainer = build_trainer(config, inputs, model, args, run)
     facts = startup_facts(config, inputs, trainer)
     logger.info("%s\n", startup_report(facts))
-    with StopOnSignal() as stop, faults_explained(Path(args.output_dir)):
+    with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(None if start is None else str(start.path))
         trainer.save_model()

@@ -5,6 +5,7 @@ code computed on it; see its README.
 """
 
 import json
+import os
 import socket
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 
 FIXTURE_FOLDER = Path(__file__).parent / "fixtures" / "jina_v4_tiny"
+NO_NETWORK = Path(__file__).parent / "no_network"
 COLOURS = ["red", "green", "blue", "black", "orange", "purple", "cyan", "yellow"]
 
 torch.set_num_threads(1)  # the models are tiny, and sums come out the same on any machine
@@ -33,6 +35,18 @@ def no_network(monkeypatch):
             return connect(self, address)
 
         monkeypatch.setattr(socket.socket, name, guarded)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network_for_children(tmp_path_factory):
+    """Fail the last test if a process that a test started reached for another machine."""
+    attempts = tmp_path_factory.mktemp("network") / "attempts"
+    path = [str(NO_NETWORK), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        patch.setenv("NETWORK_ATTEMPTS", str(attempts))
+        yield
+    assert not attempts.exists(), attempts.read_text()
 
 
 @pytest.fixture(scope="session")

@@ -211,7 +211,7 @@ class CheckpointFolder:
 def encode(name: str, content: Any) -> bytes:
     """Return the bytes of a file: tensors as safetensors, all else as JSON."""
     if not name.endswith(".safetensors"):
-        return (json.dumps(content, indent=2) + "\n").encode()
+        return (json.dumps(content) + "\n").encode()
     # copies, since a shared adapter is the same memory under several names
     return save({key: t.detach().cpu().clone().contiguous() for key, t in content.items()})
 

@@ -8,12 +8,28 @@ identity. Everything that processes do together is in this file, in an order tha
 each of them.
 """
 
+import os
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
+
+from jina.training.config_sections import TrainingSection
+
+
+def join(training: TrainingSection) -> None:
+    """Join the other processes, if a launcher started any.
+
+    transformers does it, too, but on CPUs it leaves out `ddp_timeout`: a process would wait half an
+    hour for one that hangs.
+    """
+    if training.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        timeout = timedelta(seconds=training.ddp_timeout)
+        PartialState(cpu=True, backend=training.ddp_backend, timeout=timeout)
 
 
 def world_size() -> int:

@@ -252,8 +252,6 @@ class JinaEmbeddingTrainer(ResumableTrainer):
         output = super().evaluation_loop(
             dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs
         )
-        folder = Path(self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
         known = self.model.config.matryoshka_dims
         found = evaluate_retrieval(
             self.model,
@@ -262,7 +260,7 @@ class JinaEmbeddingTrainer(ResumableTrainer):
             sizes=tuple(size for size in self.loss.sizes if size in known and size < max(known)),
             max_text_tokens=self.data_collator.max_text_tokens,
             tokens_per_batch=self.micro_batches.tokens_per_micro_batch or TOKENS_PER_BATCH,
-            folder=folder,
+            folder=Path(self.args.output_dir),
         )
         output.metrics.update({f"{metric_key_prefix}_{name}": v for name, v in found.items()})
         return output

@@ -12,7 +12,7 @@ the bits it would have computed without the interruption.
 import json
 import logging
 from collections.abc import Mapping, Sized
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +156,11 @@ class ResumableTrainer(Trainer):
                 "scheduler": self.lr_scheduler.state_dict(),
                 "data": {"epoch": epoch, "updates_in_epoch": batch},
             },
-            # where it lies is for the day it is read; no path of this machine goes along
-            TRAINER_STATE: asdict(self.state) | {"best_model_checkpoint": None},
+            # not `asdict`, which copies a log of every step; a path is for the day it is read
+            TRAINER_STATE: {
+                field.name: getattr(self.state, field.name) for field in fields(TrainerState)
+            }
+            | {"best_model_checkpoint": None},
         }
 
     # ---- resuming --------------------------------------------------------------------------
@@ -235,7 +238,12 @@ class ResumableTrainer(Trainer):
                 raise CheckpointError(f"{file}: {name}: not the state of a generator; not used")
         rank = self.args.process_index
         if len(states["torch"]) == world_size():
-            restore_random_state({**current, **{n: rows[rank] for n, rows in states.items()}})
+            own = {name: rows[rank] for name, rows in states.items()}
+            try:
+                restore_random_state({**current, **own})
+            except (RuntimeError, ValueError, TypeError, OverflowError) as error:
+                wrong = f"not the state of a generator; got {error}; not used"
+                raise CheckpointError(f"{file}: {wrong}") from error
         else:
             set_seed((self.args.seed + self.state.global_step + SEED_STRIDE * rank) % 2**32)
 

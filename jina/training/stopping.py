@@ -2,7 +2,7 @@
 
     SIGTERM, SIGINT ─ noted ─► the step is finished, a checkpoint saved ─ StoppedError ─► 143, 130
     a second SIGINT ─ KeyboardInterrupt ─► 130 at once
-    an image turned bad, a dead loader or training process ─ FaultError ─► 4
+    an image turned bad, a full disk, a dead loader or training process ─ FaultError ─► 4
 
 Whichever it is, the checkpoints are whole and the next start goes on from the newest.
 """
@@ -17,11 +17,13 @@ from types import FrameType
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from jina.data.image_loading import ImageError
 from jina.data.multimodal_dataset import DataError
+from jina.retrieval.item_embedding import EmbeddingError
 from jina.training.checkpointing import saved_steps
 from jina.training.distributed import gather_sizes, world_size
 
@@ -116,10 +118,13 @@ def faults_explained(output_dir: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ImageError, DataError) as error:
+    except (ImageError, DataError, EmbeddingError) as error:
         # from a loader process, the message comes with the traceback of that process
         _, _, wrong = str(error).rpartition(f"{type(error).__name__}: ")
         raise _fault(f"{wrong.strip()}; it has changed since the check", output_dir) from error
+    except (OSError, SafetensorError) as error:
+        wrong = f"{output_dir}: a file can't be read or written; got {error}; make room, or mend it"
+        raise _fault(wrong, output_dir) from error
     except dist.DistError as error:
         raise _lost_process(error, output_dir) from error
     except RuntimeError as error:

@@ -31,6 +31,7 @@ from jina.training.config_sections import (
     explain_errors,
 )
 from jina.training.config_sources import Setting, SettingSources
+from jina.training.distributed import join
 from jina.training.tracked_arguments import TrackedArguments, chosen_trackers
 from jina.training.yaml_loading import (
     ConfigError,
@@ -66,7 +67,7 @@ class JinaTrainingConfig(Section):
     _settings: dict[str, Setting] = PrivateAttr(default_factory=dict)
 
     def training_arguments(self, *, bf16: bool) -> TrackedArguments:
-        """Build transformers' arguments; nothing is written.
+        """Build transformers' arguments; nothing is written. Joins the other processes, if any.
 
         Args:
             bf16: mixed precision, where `training:` doesn't say itself.
@@ -83,6 +84,7 @@ class JinaTrainingConfig(Section):
             values["eval_on_start"] = self.data.eval is not None  # the figures to compare with
         if self.evaluation.every_steps is not None:
             values |= {"eval_strategy": "steps", "eval_steps": self.evaluation.every_steps}
+        join(self.training)  # before transformers does
         try:
             return TrackedArguments(**values)
         except (ValueError, ImportError, TypeError, OSError) as error:

@@ -152,9 +152,9 @@ def restore_random_state(state: Mapping[str, Tensor]) -> None:
     random.setstate((PYTHON_VERSION, tuple(words), python_gauss if has_python else None))
     key = np.array(numbers[:-1], dtype=np.uint32)
     np.random.set_state((NUMPY_NAME, key, numbers[-1], int(has_numpy), numpy_gauss))
-    torch.set_rng_state(state["torch"])
+    torch.set_rng_state(state["torch"].clone())  # torch misreads a view into a larger tensor
     if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"].clone())
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -319,7 +319,8 @@ def bombs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 class TestBombs:
     def measured(self, kind: str, paths: list[Path]) -> dict[str, object]:
         command = [sys.executable, "-W", "error", "-c", MEASURE, kind, *map(str, paths)]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])
+        environment = {**os.environ, "PYTHONPATH": path}
         child = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return json.loads(child.stdout)
 

@@ -53,7 +53,7 @@ class Whole:
 
 def random_kills(laboratory: Laboratory, whole: Whole, folder: Path, count: int) -> Iterator[Row]:
     """Kill runs of every recipe, one to three times each, until there are enough kills."""
-    kills = completed = equal = trials = 0
+    kills = completed = equal = again = in_save = trials = 0
     while kills < count:
         recipe, place = MATRIX[trials % len(MATRIX)], folder / f"random{trials}"
         digests, order, seconds = whole.of(recipe)
@@ -68,9 +68,12 @@ def random_kills(laboratory: Laboratory, whole: Whole, folder: Path, count: int)
             kills, completed = kills + killed.kills, completed + killed.kills
             is_equal = killed.digests == digests and row_order(place) == order
             equal += killed.kills * is_equal
+            again += max(0, killed.kills - 1)
+            in_save += killed.in_save
         shutil.rmtree(place)
         trials += 1
-    yield "random `kill -9`, of which the run completed", completed, kills
+    kinds = f"{again} of them of a run that had resumed, {in_save} amid a save"
+    yield f"random `kill -9` ({kinds}), of which the run completed", completed, kills
     yield "… with adapters, optimizer, schedule and rows bit-equal", equal, kills
 
 

@@ -4,7 +4,6 @@ import os
 import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +71,17 @@ def _patch_folders(point: str, is_time: Callable[[], bool]) -> None:
 
 @dataclass
 class Killed:
-    """What came of a run that was killed, maybe again and again, and then left alone."""
+    """What came of a run that was killed, maybe again and again, and then left alone.
+
+    Attributes:
+        kills: how often it was; all but the first hit a run that had resumed, or was about to.
+        in_save: how many of them left a save or a deletion half done.
+        digests: of what it ended with.
+    """
 
     kills: int
+    in_save: int
     digests: dict
-    seconds: float
 
 
 def kill_at_random(
@@ -92,12 +97,12 @@ def kill_at_random(
         seed: of the moments.
         length: seconds the whole run takes undisturbed.
     """
-    draw, begin, killed = random.Random(seed), time.monotonic(), 0  # noqa: S311 - moments
+    draw, killed, in_save = random.Random(seed), 0, 0  # noqa: S311 - moments
     for _ in range(kills):
         ended = laboratory.kill_after(recipe, folder, draw.uniform(0, length))
         if ended == 0:
             break
         assert ended == -signal.SIGKILL, laboratory.error(folder)
         killed += 1
-    digests = laboratory.finish(recipe, folder)
-    return Killed(killed, digests, time.monotonic() - begin)
+        in_save += any(folder.glob(".checkpoint-*"))
+    return Killed(killed, in_save, laboratory.finish(recipe, folder))

@@ -1,16 +1,21 @@
 """A checkpoint from a stranger: nothing in it runs, and nothing that doesn't fit is loaded."""
 
 import hashlib
+import io
 import json
 import os
 import pickle
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save, save_file
 
 from jina.models.checkpoint import ADAPTER_WEIGHTS, CheckpointError
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.training.checkpointing import (
     FILES,
     MANIFEST,
@@ -28,6 +33,8 @@ FOREIGN = (
     "training_args.bin", "pytorch_model.bin", "adapter_model.bin", "adapters/adapter_model.bin",
     "adapters/adapter_model.pt", "model.pkl", "loss.pt",
 )  # fmt: skip
+KEPT_FOR_OTHERS = ("merges.txt", "tokenizer_config.json", "vocab.json")  # all is in tokenizer.json
+GENERATORS = ("torch", "python", "numpy")
 
 
 class Command:
@@ -63,12 +70,13 @@ def forge(folder):
     (folder / MANIFEST).write_bytes(_manifest_bytes(manifest))
 
 
-def pickles(trace):
-    """The ways that torch and Python write a pickle."""
+def hostile_files(trace):
+    """Pickles as Python and torch write them, and YAML that names a command."""
     yield pickle.dumps(Command(trace))
     file = Path(f"{trace}.pt")
     torch.save({"state": Command(trace)}, file)
     yield file.read_bytes()
+    yield f"!!python/object/apply:os.system ['touch {trace}']".encode()
 
 
 def resume(laboratory, folder):
@@ -77,16 +85,25 @@ def resume(laboratory, folder):
     return code, laboratory.error(folder.parent)
 
 
-def test_the_command_would_run_if_anything_unpickled_it(space):
-    pickle.loads(pickle.dumps(Command(space / "trace")))  # noqa: S301 - the control
-    assert (space / "trace").exists()
+def test_control_each_command_runs_if_its_reader_is_a_careless_one(space):
+    trace = space / "trace"
+    pickled, zipped, text = hostile_files(trace)
+    readers = (
+        lambda: pickle.loads(pickled),  # noqa: S301
+        lambda: torch.load(io.BytesIO(zipped), weights_only=False),
+        lambda: yaml.unsafe_load(text),  # noqa: S506
+    )
+    for read in readers:
+        read()
+        assert trace.exists()
+        trace.unlink()
 
 
 @pytest.mark.parametrize("name", [*FILES, MANIFEST])
-def test_a_pickle_in_place_of_a_file_never_runs(laboratory, checkpoint, space, name):
-    """Vouched for or not, as Python or torch writes it: 26 files."""
+def test_nothing_in_place_of_a_checkpoints_file_ever_runs(laboratory, checkpoint, space, name):
+    """Vouched for by the manifest or not: 39 cases."""
     good = {n: (checkpoint / n).read_bytes() for n in (*FILES, MANIFEST)}
-    for number, hostile in enumerate(pickles(space / "trace")):
+    for number, hostile in enumerate(hostile_files(space / "trace")):
         (checkpoint / name).write_bytes(hostile)
         with pytest.raises(CheckpointError, match=name):
             open_checkpoint(checkpoint)
@@ -99,6 +116,23 @@ def test_a_pickle_in_place_of_a_file_never_runs(laboratory, checkpoint, space, n
                 assert "CheckpointError" in said
         for file, data in good.items():
             (checkpoint / file).write_bytes(data)
+    assert not (space / "trace").exists()
+
+
+def test_nothing_in_place_of_a_models_file_ever_runs(tiny_folder, space):
+    """27 cases."""
+    names = sorted(str(f.relative_to(tiny_folder)) for f in tiny_folder.rglob("*") if f.is_file())
+    assert len(names) == 9
+    copy = shutil.copytree(tiny_folder, space / "model")
+    for name in names:
+        good = (copy / name).read_bytes()
+        for hostile in hostile_files(space / "trace"):
+            (copy / name).write_bytes(hostile)
+            is_read = name not in KEPT_FOR_OTHERS
+            refused = pytest.raises(CheckpointError, match=Path(name).name)
+            with refused if is_read else nullcontext():
+                JinaEmbeddingsV4Model.from_pretrained(copy, device="cpu")
+        (copy / name).write_bytes(good)
     assert not (space / "trace").exists()
 
 
@@ -250,9 +284,14 @@ def test_states_that_no_run_saves_are_refused(laboratory, checkpoint, name, chan
         (OPTIMIZER, {"other|exp_avg": torch.ones(1)}),
         (RANDOM, {"torch": torch.zeros(1, 3, dtype=torch.uint8)}),
         (RANDOM, {}),
+        *((RANDOM, {each: lambda rows: rows.sub_(rows).sub_(1)}) for each in GENERATORS),
     ],
 )
 def test_tensors_that_no_run_saves_are_refused(laboratory, checkpoint, name, tensors):
+    stored = load_file(checkpoint / name)
+    for key, value in tensors.items():
+        if callable(value):  # a state of the right shape
+            tensors = {**stored, key: value(stored[key])}
     (checkpoint / name).write_bytes(save(tensors))
     forge(checkpoint)
     code, said = resume(laboratory, checkpoint)

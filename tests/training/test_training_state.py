@@ -131,6 +131,22 @@ def test_all_generators_draw_the_same_numbers_again(odd):
     assert draw() == expected
 
 
+def test_a_process_finds_its_own_numbers_among_those_of_all():
+    """They are rows of one tensor, which torch misreads unless they are copied."""
+    states = []
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        states.append(random_state(CPU))
+    together = load(save({name: torch.stack([s[name] for s in states]) for name in states[0]}))
+    drawn = []
+    for row in (2, 0, 1):
+        restore_random_state({name: rows[row] for name, rows in together.items()})
+        drawn.append(torch.rand(1).item())
+    fresh = [torch.manual_seed(seed) and torch.rand(1).item() for seed in (3, 1, 2)]
+    assert drawn == fresh
+    assert len(set(drawn)) == 3
+
+
 def test_numbers_that_are_not_finite_are_found_and_integers_are_none():
     tensors = {"a": torch.ones(2), "b": torch.tensor([1.0, torch.inf]), "c": torch.tensor([1])}
     assert non_finite(tensors) == ["b"]
