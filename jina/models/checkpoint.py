@@ -67,7 +67,7 @@ class Checkpoint:
         folder = Path(path)
         advice = "give a folder in the official layout, or run `make demo`, which needs no download"
         if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such folder; got {path!r}; {advice}")
+            raise CheckpointError(f"{folder}: no such folder; got {str(path)!r}; {advice}")
         missing = [name for name in REQUIRED if not (folder / name).is_file()]
         if missing:
             raise CheckpointError(

@@ -156,8 +156,7 @@ class ResumableTrainer(Trainer):
                 "scheduler": self.lr_scheduler.state_dict(),
                 "data": {"epoch": epoch, "updates_in_epoch": batch},
             },
-            # not `asdict`, which copies a log of every step; where the best one lies is for the day
-            # it is read, so that no path of this machine goes along
+            # not `asdict`, which copies a log of every step; a path is for the day it is read
             TRAINER_STATE: {
                 **{field.name: getattr(self.state, field.name) for field in fields(TrainerState)},
                 "best_model_checkpoint": None,
