@@ -19,6 +19,7 @@ from jina.data.records import TASKS
 from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.models.placement import CPU_TOKENS, GPU_TOKENS
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.evaluation_files import require_new
 from jina.retrieval.evaluation_folder import evaluate_to_folder
@@ -33,7 +34,6 @@ from jina.retrieval.evaluation_report import report_lines
 from jina.retrieval.item_embedding import (
     ITEMS_PER_SHARD,
     MAX_TEXT_TOKENS,
-    TOKENS_PER_BATCH,
     EmbeddingError,
 )
 from jina.retrieval.processes import Processes
@@ -76,11 +76,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name, default, what in (
         ("--depth", DEPTH, "documents kept of each ranking"),
         ("--max-text-tokens", MAX_TEXT_TOKENS, "longer texts are cut"),
-        ("--tokens-per-batch", TOKENS_PER_BATCH, "of a forward pass"),
         ("--items-per-shard", ITEMS_PER_SHARD, "in memory together"),
     ):
         help_text = f"{what} (default: {default})"
         parser.add_argument(name, type=positive, default=default, metavar="N", help=help_text)
+    parser.add_argument(
+        "--tokens-per-batch", type=positive, metavar="N",
+        help=f"of a forward pass (default: {CPU_TOKENS} on a CPU, {GPU_TOKENS} elsewhere)",
+    )  # fmt: skip
     parser.add_argument(
         "--max-pixels",
         type=positive,

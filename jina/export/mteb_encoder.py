@@ -35,7 +35,8 @@ class JinaMtebModel(AbsEncoder):
         truncate_dim: length of a single vector, one of the Matryoshka dimensions.
         max_pixels: shrink larger images to this area; the checkpoint's own limit if `None`.
         max_text_tokens: longer texts are cut.
-        tokens_per_batch: of one forward pass; it takes the place of mteb's batch size.
+        tokens_per_batch: of one forward pass; it takes the place of mteb's batch size; `None`
+            for what suits the device.
         dtype: of the base weights.
         device: the GPU if there is one.
 
@@ -53,7 +54,7 @@ class JinaMtebModel(AbsEncoder):
         truncate_dim: int | None = None,
         max_pixels: int | None = None,
         max_text_tokens: int = 8192,
-        tokens_per_batch: int = 8192,
+        tokens_per_batch: int | None = None,
         dtype: str = "auto",
         device: str | None = None,
     ) -> None:

@@ -200,7 +200,8 @@ class _Work:
         self.has_gradient = has_gradient
         wide = torch.promote_types(vectors[0].dtype, torch.float32)
         vectors = [vector.detach().to(wide) for vector in vectors]
-        self.temperature = temperature.detach().to(wide).requires_grad_(has_gradient)
+        is_learned = has_gradient and temperature.requires_grad
+        self.temperature = temperature.detach().to(wide).requires_grad_(is_learned)
         self.sums = [torch.zeros_like(vector) for vector in vectors] if has_gradient else []
         both = list(zip(vectors, self.sums or vectors, strict=True))
         self.single = [both.pop(0), both.pop(0)] if queries.single is not None else None

@@ -31,8 +31,10 @@ def info_nce(
     """
     scaled = scores / temperature
     rivals = scaled.masked_fill(~is_negative, -torch.inf).logsumexp(1, keepdim=True)
-    losses = -logsigmoid(scaled - rivals)  # -log(e^s / (e^s + sum over negatives))
-    return losses.masked_fill(~is_positive, 0.0).sum(1) / is_positive.sum(1)
+    row, column = is_positive.nonzero(as_tuple=True)
+    margins = scaled[row, column] - rivals[row, 0]
+    losses = -logsigmoid(margins)  # -log(e^s / (e^s + sum over negatives))
+    return torch.zeros_like(rivals[:, 0]).index_add(0, row, losses) / is_positive.sum(1)
 
 
 def score_divergence(

@@ -51,10 +51,8 @@ from jina.models.encoding import Encoder
 from jina.models.lean_layers import GatedMLP, PatchEmbedding
 from jina.models.packing import PackedBatch, attention_arguments, image_groups, pack
 from jina.models.padding import JinaEmbeddingsV4ModelOutput, repad, unpad
-from jina.models.placement import as_device, as_dtype, set_attention
+from jina.models.placement import as_device, as_dtype, set_attention, tokens_per_pass
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
-
-VISION_TOKENS = 8192  # of one pass through the vision tower
 
 __all__ = ["JinaEmbeddingsV4Model", "JinaEmbeddingsV4ModelOutput", "JinaEmbeddingsV4Processor"]
 
@@ -241,13 +239,14 @@ class JinaEmbeddingsV4Model(AdapterTraining, Encoder, Qwen2_5_VLPreTrainedModel)
 
     @torch.no_grad()
     def with_vision_features(
-        self, batch: PackedBatch, *, max_tokens: int = VISION_TOKENS
+        self, batch: PackedBatch, *, max_tokens: int | None = None
     ) -> PackedBatch:
         """Run a batch's images through the frozen vision tower, a few at a time.
 
         Args:
             batch: with patches, or without any image.
-            max_tokens: vision tokens of one pass, but for a single larger image.
+            max_tokens: vision tokens of one pass, but for a single larger image; if `None`, as many
+                as suit the device.
 
         Returns:
             The batch with `vision_features` (vision tokens, H) in the place of its patches.
@@ -256,7 +255,7 @@ class JinaEmbeddingsV4Model(AdapterTraining, Encoder, Qwen2_5_VLPreTrainedModel)
             return batch
         visual = self.model.visual
         features = []
-        max_patches = max_tokens * visual.spatial_merge_unit
+        max_patches = (max_tokens or tokens_per_pass(self.device)) * visual.spatial_merge_unit
         for first, grids in image_groups(batch.image_grid_thw.tolist(), max_patches):
             size = sum(rows * columns for _, rows, columns in grids)
             patches = batch.patches[first : first + size]

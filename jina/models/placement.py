@@ -7,6 +7,7 @@ from jina.models.configuration_jina_embeddings_v4 import DTYPES, JinaEmbeddingsV
 from jina.models.packing import PACKED_SDPA
 
 FLASH = "flash_attention_2"
+CPU_TOKENS, GPU_TOKENS = 1024, 8192  # of a forward pass
 
 
 def as_dtype(name: str | torch.dtype) -> torch.dtype:
@@ -27,6 +28,11 @@ def as_device(name: str | torch.device) -> torch.device:
     if device.type == "meta":
         raise ValueError(f"device: holds no weights; got {name!r}; use cpu or cuda")
     return device
+
+
+def tokens_per_pass(device: torch.device) -> int:
+    """Return a good size of a forward pass: a GPU wants much work, a CPU what fits its caches."""
+    return CPU_TOKENS if device.type == "cpu" else GPU_TOKENS
 
 
 def set_attention(config: JinaEmbeddingsV4Config, requested: str, device: torch.device) -> None:

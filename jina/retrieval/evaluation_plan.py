@@ -9,7 +9,7 @@ from jina.data.multimodal_dataset import MultimodalDataset
 from jina.data.records import TASKS
 from jina.models.configuration_jina_embeddings_v4 import JinaEmbeddingsV4Config
 from jina.retrieval.graded_pairs import GradedPairs, graded_pairs_of, read_grades
-from jina.retrieval.item_embedding import ITEMS_PER_SHARD, MAX_TEXT_TOKENS, TOKENS_PER_BATCH
+from jina.retrieval.item_embedding import ITEMS_PER_SHARD, MAX_TEXT_TOKENS
 from jina.retrieval.judgements import Direction, directions_of
 from jina.retrieval.results import Setup
 
@@ -31,7 +31,7 @@ class EvaluationSettings:
         both: measure reversed directions, too.
         depth: how many documents are ranked for each query; average precision looks no deeper.
         max_text_tokens: longer texts are cut.
-        tokens_per_batch: of a forward pass.
+        tokens_per_batch: of a forward pass; `None` for what suits the device.
         items_per_shard: that are embedded, or ranked, together.
     """
 
@@ -41,7 +41,7 @@ class EvaluationSettings:
     both: bool = False
     depth: int = DEPTH
     max_text_tokens: int = MAX_TEXT_TOKENS
-    tokens_per_batch: int = TOKENS_PER_BATCH
+    tokens_per_batch: int | None = None
     items_per_shard: int = ITEMS_PER_SHARD
 
     def setups(self, config: JinaEmbeddingsV4Config) -> list[Setup]:

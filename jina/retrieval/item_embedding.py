@@ -27,11 +27,11 @@ from tqdm.auto import tqdm
 from jina.data.image_loading import image_size, load_image
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, TokenSequence, pack
+from jina.models.placement import tokens_per_pass
 from jina.models.processing_jina_embeddings_v4 import PROMPTS
 from jina.retrieval.processes import Processes
 
 MAX_TEXT_TOKENS = 8192
-TOKENS_PER_BATCH = 8192
 ITEMS_PER_SHARD = 512
 UNIT = 16
 
@@ -93,7 +93,8 @@ class Embedder:
         task: the adapter, which also decides the prompts.
         multi: whether multi vectors are wanted, too.
         max_text_tokens: longer texts are cut; images never are.
-        tokens_per_batch: of one forward pass; a longer item has a pass of its own.
+        tokens_per_batch: of one forward pass; a longer item has a pass of its own. If `None`, as
+            many as suit the model's device.
         items_per_shard: how many items are sorted by length and in memory together.
         processes: that share the work; by default those the launcher started.
     """
@@ -105,10 +106,12 @@ class Embedder:
         task: str,
         multi: bool = False,
         max_text_tokens: int = MAX_TEXT_TOKENS,
-        tokens_per_batch: int = TOKENS_PER_BATCH,
+        tokens_per_batch: int | None = None,
         items_per_shard: int = ITEMS_PER_SHARD,
         processes: Processes | None = None,
     ) -> None:
+        if tokens_per_batch is None:
+            tokens_per_batch = tokens_per_pass(model.device)
         sizes = {
             "max_text_tokens": max_text_tokens,
             "tokens_per_batch": tokens_per_batch,

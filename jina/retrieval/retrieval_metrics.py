@@ -11,7 +11,7 @@ from jina.data.multimodal_dataset import MultimodalDataset
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.evaluation import evaluate
 from jina.retrieval.evaluation_plan import EvaluationSettings, plan_evaluation
-from jina.retrieval.item_embedding import MAX_TEXT_TOKENS, TOKENS_PER_BATCH
+from jina.retrieval.item_embedding import MAX_TEXT_TOKENS
 from jina.retrieval.processes import Processes
 from jina.retrieval.results import Result
 
@@ -24,7 +24,7 @@ def evaluate_retrieval(
     sizes: tuple[int, ...] = (),
     both: bool = False,
     max_text_tokens: int = MAX_TEXT_TOKENS,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    tokens_per_batch: int | None = None,
     folder: Path | None = None,
     processes: Processes | None = None,
 ) -> dict[str, float]:
@@ -37,7 +37,7 @@ def evaluate_retrieval(
         sizes: smaller ones that single vectors are cut to and measured, too.
         both: rank queries for positives, too.
         max_text_tokens: longer texts are cut.
-        tokens_per_batch: of a forward pass.
+        tokens_per_batch: of a forward pass; `None` for what suits the device.
         folder: holds the vectors meanwhile; all processes see it. The machine's own for
             temporary files by default, which other machines don't.
         processes: that share the work; by default those the launcher started.

@@ -51,9 +51,8 @@ def embed(
     Returns:
         Vectors of all N sequences, in order.
     """
-    limit = {"max_tokens": tokens_per_micro_batch} if tokens_per_micro_batch else {}
     with context():
-        batch = model.with_vision_features(batch, **limit)
+        batch = model.with_vision_features(batch, max_tokens=tokens_per_micro_batch)
     if not multi:
         batch = batch.without_unpooled_ends()
     pieces = [batch.part(*ends) for ends in micro_batches(batch.lengths, tokens_per_micro_batch)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jina.data.multimodal_dataset import DataError, MultimodalDataset
-from jina.models.modeling_jina_embeddings_v4 import VISION_TOKENS, JinaEmbeddingsV4Model
+from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, TokenSequence, pack
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.vision_cache import VisionCache
@@ -55,7 +55,7 @@ def image_features(
         _with_patches_of(batch, sorted(here)),
         *(pack([reload(key)]).to(device) for key in missing if key not in sources),
     ):
-        made |= _encode(model, part, max_tokens or VISION_TOKENS, cache)
+        made |= _encode(model, part, max_tokens, cache)
     found |= made
     return {item: found[key] for item, key in keys.items()}, sum(map(len, made.values()))
 
@@ -109,7 +109,10 @@ def _with_patches_of(batch: PackedBatch, items: list[int]) -> PackedBatch:
 
 
 def _encode(
-    model: JinaEmbeddingsV4Model, batch: PackedBatch, max_tokens: int, cache: VisionCache | None
+    model: JinaEmbeddingsV4Model,
+    batch: PackedBatch,
+    max_tokens: int | None,
+    cache: VisionCache | None,
 ) -> dict[Key, Tensor]:
     """Run the images that have patches through the tower."""
     if batch.patches is None:

@@ -23,7 +23,6 @@ from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.packing import PackedBatch, concatenate
-from jina.retrieval.item_embedding import TOKENS_PER_BATCH
 from jina.retrieval.retrieval_metrics import evaluate_retrieval
 from jina.training.callbacks import DivergedError, RunGuard, RunLog, refuse_non_finite
 from jina.training.config_sections import DataSection, LossSection, TrainingSection
@@ -259,7 +258,7 @@ class JinaEmbeddingTrainer(ResumableTrainer):
             multi=self.loss.weights.needs_multi,
             sizes=tuple(size for size in self.loss.sizes if size in known and size < max(known)),
             max_text_tokens=self.data_collator.max_text_tokens,
-            tokens_per_batch=self.micro_batches.tokens_per_micro_batch or TOKENS_PER_BATCH,
+            tokens_per_batch=self.micro_batches.tokens_per_micro_batch,
             folder=Path(self.args.output_dir),
         )
         output.metrics.update({f"{metric_key_prefix}_{name}": v for name, v in found.items()})

@@ -20,7 +20,7 @@ from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.evaluation_folder import evaluate_to_folder
 from jina.retrieval.evaluation_plan import EvaluationError, EvaluationSettings, plan_evaluation
-from jina.retrieval.item_embedding import TOKENS_PER_BATCH, EmbeddingError
+from jina.retrieval.item_embedding import EmbeddingError
 from jina.retrieval.processes import Processes
 from jina.retrieval.ranking import RankingError
 from jina.retrieval.report import write_matches, write_report
@@ -76,7 +76,7 @@ class RunEvaluation:
         return EvaluationSettings(
             vectors=("single", "multi") if config.loss.weights.multi else ("single",),
             max_text_tokens=config.data.max_text_tokens,
-            tokens_per_batch=config.training.tokens_per_micro_batch or TOKENS_PER_BATCH,
+            tokens_per_batch=config.training.tokens_per_micro_batch,
         )
 
     @property

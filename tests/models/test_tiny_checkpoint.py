@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jina.models.checkpoint import CheckpointError
-from jina.models.tiny_checkpoint import SPECIAL_TOKENS, build_tiny_checkpoint
+from jina.__main__ import main
+from jina.commands import tiny_checkpoint as command
+from jina.models.checkpoint import INDEX, CheckpointError
+from jina.models.tiny_checkpoint import SPECIAL_TOKENS, Shape, build_tiny_checkpoint
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = {"model.safetensors", "adapters/adapter_model.safetensors"}
@@ -146,3 +148,37 @@ def test_the_weights_have_the_official_names(tiny):
     layer = "base_model.model.model.language_model.layers.2.mlp.down_proj"
     assert f"{layer}.lora_A.text-matching.weight" in adapters
     assert all(tensor.any() for tensor in adapters.values())
+
+
+# ---- large ones ----------------------------------------------------------------------------
+
+IN_FILES = Shape(dtype=torch.bfloat16, file_bytes=60_000)
+
+
+def test_a_large_one_is_written_in_several_files(tiny, fresh_model, tmp_path):
+    build_tiny_checkpoint(tmp_path / "large", CORPUS, seed=0, shape=IN_FILES)
+    index = json.loads((tmp_path / "large" / INDEX).read_text(encoding="utf-8"))
+    stored = {f.name: load_file(f) for f in (tmp_path / "large").glob("*.safetensors")}
+    assert len(stored) > 5
+    assert index["weight_map"] == {n: f for f, tensors in stored.items() for n in tensors}
+    sizes = [[t.nbytes for t in tensors.values()] for tensors in stored.values()]
+    assert index["metadata"]["total_size"] == sum(map(sum, sizes))
+    assert all(sum(own) <= IN_FILES.file_bytes or len(own) == 1 for own in sizes)
+    assert any(sum(own) > IN_FILES.file_bytes for own in sizes)  # the token embeddings
+
+    found = {name: t for tensors in stored.values() for name, t in tensors.items()}
+    one_file = load_file(tiny / "model.safetensors")
+    assert found.keys() == one_file.keys()
+    assert all(torch.equal(found[name], one_file[name].bfloat16()) for name in found)
+    assert fresh_model(tmp_path / "large", dtype="auto").dtype == torch.bfloat16
+
+
+def test_the_command_writes_the_true_size_when_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "TRUE_SIZE", IN_FILES)
+    assert main(["tiny-checkpoint", "--output", str(tmp_path / "true"), "--true-size"]) == 0
+    assert main(["tiny-checkpoint", "--output", str(tmp_path / "tiny")]) == 0
+    dtypes = [
+        json.loads((tmp_path / name / "config.json").read_text())["torch_dtype"]
+        for name in ("true", "tiny")
+    ]
+    assert dtypes == ["bfloat16", "float32"]

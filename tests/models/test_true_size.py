@@ -1,11 +1,13 @@
 """The real model's size and names, built without memory on the meta device."""
 
+import json
 import re
 from collections import Counter
 
 import pytest
 import torch
 
+from jina.models import tiny_checkpoint
 from jina.models.adapters import AdapterSettings, adapter_parameters, add_adapter, lora_layers
 from jina.models.checkpoint import current_name, official_name
 from jina.models.configuration_jina_embeddings_v4 import TASK_NAMES, config_from_dict
@@ -181,3 +183,21 @@ def test_names_survive_the_way_to_the_file_and_back(bare_names, true_model):
         assert current_name(official_name(name)) == name
         assert current_name(name) == name  # a file with new names
         assert official_name(current_name(official_name(name))) == official_name(name)
+
+
+def test_the_true_size_of_tiny_checkpoint_is_this_one(tmp_path, bare_names, monkeypatch):
+    monkeypatch.setattr(tiny_checkpoint, "write_random_weights", lambda *_, **__: None)
+    shape = tiny_checkpoint.TRUE_SIZE
+    tiny_checkpoint.build_tiny_checkpoint(tmp_path / "true", ["a cat"], seed=0, shape=shape)
+    config = json.loads((tmp_path / "true/config.json").read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        model = JinaEmbeddingsV4Model(config_from_dict(config))
+    assert {name: parameter.shape for name, parameter in model.named_parameters()} == bare_names
+    for section in ("text_config", "vision_config"):
+        own = {name: config[section][name] for name in CONFIG[section]}
+        assert own == CONFIG[section]
+        assert config[section]["torch_dtype"] == "bfloat16"
+    for name in ("matryoshka_dims", "multi_vector_projector_dim", "torch_dtype"):
+        assert config[name] == CONFIG[name]
+    assert shape.dtype == torch.bfloat16
+    assert (tiny_checkpoint.ADAPTER.rank, shape.max_pixels) == (32, 602112)
