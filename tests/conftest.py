@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 FIXTURE_FOLDER = Path(__file__).parent / "fixtures" / "jina_v4_tiny"
 NO_NETWORK = Path(__file__).parent / "no_network"
@@ -185,3 +186,10 @@ def checked(monkeypatch):
 
         monkeypatch.setattr(row_check, name, counting)
     return counts
+
+
+@pytest.fixture
+def fresh_events(monkeypatch):
+    """Event files are numbered as in a process of its own: tensorboard reads them by name."""
+    module = "tensorboard.summary.writer.event_file_writer._global_uid"
+    monkeypatch.setattr(module, AtomicCounter(0))

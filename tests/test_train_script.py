@@ -157,7 +157,9 @@ def test_a_changed_run_is_refused_by_name_started_over_or_allowed(run, tmp_path,
     assert "checkpoint-3 of an earlier run is deleted" in printed
 
 
-def test_after_going_on_card_and_tracker_tell_the_whole_run(run, held_out, tmp_path, monkeypatch):
+def test_after_going_on_card_and_tracker_tell_the_whole_run(
+    run, held_out, fresh_events, tmp_path, monkeypatch
+):
     tracked = (*held_out, "--set", "training.report_to=tensorboard")
     monkeypatch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
     assert run(*tracked, "--set", "training.save_steps=2")[0] == 130

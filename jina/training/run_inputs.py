@@ -38,7 +38,7 @@ class RunInputs:
     processor: JinaEmbeddingsV4Processor
     train_set: MultimodalDataset
     eval_set: MultimodalDataset | None
-    push: HubPush | None
+    push: HubPush | None = None
 
     @property
     def datasets(self) -> dict[str, MultimodalDataset | None]:

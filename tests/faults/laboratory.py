@@ -78,6 +78,7 @@ class Laboratory:
     def trainer(self, recipe: Recipe, folder: Path) -> JinaEmbeddingTrainer:
         """Build what a child trains with."""
         section = TrainingSection(
+            report_to="none",
             output_dir=str(folder),
             use_cpu=True,
             disable_tqdm=True,

@@ -93,6 +93,8 @@ def test_where_held_out_rows_are_measured(run, tmp_path, monkeypatch, time, step
     assert run("out")[0] == 0
 
 
+# tensorboard writes in a thread, which says so, too
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_folder_that_vanishes_is_not_made_anew_by_an_evaluation(run, tmp_path, monkeypatch):
     step = JinaEmbeddingTrainer.training_step
 

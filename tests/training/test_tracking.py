@@ -97,7 +97,9 @@ def test_of_several_runs_the_newest_goes_on(tmp_path):
     assert events_folder(tmp_path, is_new=False).name == "20270102-030405-0000"
 
 
-def test_steps_after_the_checkpoint_that_were_done_twice_are_shown_once(environment, tmp_path):
+def test_steps_after_the_checkpoint_that_were_done_twice_are_shown_once(
+    environment, fresh_events, tmp_path
+):
     """A run is killed in step 4, after the checkpoint of step 2; the control isn't told of it."""
 
     def steps(step_it_says):
