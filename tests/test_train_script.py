@@ -161,11 +161,11 @@ def test_after_going_on_card_and_tracker_tell_the_whole_run(
     run, held_out, fresh_events, tmp_path, monkeypatch
 ):
     tracked = (*held_out, "--set", "training.report_to=tensorboard")
-    monkeypatch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
-    assert run(*tracked, "--set", "training.save_steps=2")[0] == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(JinaEmbeddingTrainer, "save_model", raise_interrupt)
+        assert run(*tracked, "--set", "training.save_steps=2")[0] == 130
     shutil.rmtree(tmp_path / "out/checkpoint-3")
     assert not (tmp_path / "out/README.md").exists()
-    monkeypatch.undo()
     code, printed = run(*tracked, "--set", "training.save_steps=2")
     assert code == 0
     assert "Going on from" in printed
