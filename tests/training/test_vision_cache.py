@@ -18,7 +18,7 @@ from jina.training.training_config import JinaTrainingConfig
 from jina.training.vision_cache import cache_key, describe_cache, open_vision_cache
 
 QUIET = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "warmup_steps": 0.0}
-QUIET |= {"eval_strategy": "no", "eval_on_start": False}
+QUIET |= {"eval_strategy": "no", "eval_on_start": False, "report_to": "none"}
 
 
 @pytest.fixture
