@@ -24,8 +24,8 @@ from PIL import Image
 
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.models import tiny_checkpoint
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
+from jina.models.tiny_checkpoint import Shape, build_tiny_checkpoint
 from jina.training.config_sections import LossSection, LossWeights
 from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.run_inputs import RunInputs
@@ -35,11 +35,15 @@ from jina.training.vision_cache import open_vision_cache
 PICTURES, TEXTS = 32, 4
 SIDES = (112, 448)  # of a picture, in pixels
 WORDS = (8, 198)  # of a text, most of them short
-STUDY = {
-    "TEXT_CONFIG": {"hidden_size": 256, "intermediate_size": 1376, "num_hidden_layers": 4,
-                    "num_attention_heads": 8, "num_key_value_heads": 1},
-    "VISION_CONFIG": {"depth": 6, "hidden_size": 128, "intermediate_size": 342,
-                      "out_hidden_size": 256, "fullatt_block_indexes": [2, 5]},
+SHAPES = {
+    "demo": Shape(max_pixels=SIDES[1] ** 2),
+    "proportions of 3B": Shape(
+        text={"hidden_size": 256, "intermediate_size": 1376, "num_hidden_layers": 4,
+              "num_attention_heads": 8, "num_key_value_heads": 1},
+        vision={"depth": 6, "hidden_size": 128, "intermediate_size": 342,
+                "fullatt_block_indexes": [2, 5]},
+        max_pixels=SIDES[1] ** 2,
+    ),
 }  # fmt: skip
 SINGLE = LossWeights(multi=0.0, kl=0.0)
 
@@ -50,13 +54,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    tiny_checkpoint.PREPROCESSOR_CONFIG["max_pixels"] = SIDES[1] ** 2
-    for name, shape in (("demo", {}), ("proportions of 3B", STUDY)):
-        for table, values in shape.items():
-            getattr(tiny_checkpoint, table).update(values)
+    for name, shape in SHAPES.items():
         with tempfile.TemporaryDirectory() as folder:
             rows = write_rows(Path(folder))
-            bench = Bench(Path(folder), rows)
+            bench = Bench(Path(folder), rows, shape)
             for mode in ("memory", "disk"):
                 report(f"{name}, {mode} cache", bench.cache_steps(mode), rounds)
             report(f"{name}, 4 texts an image", bench.sharing_steps(), rounds)
@@ -81,9 +82,9 @@ def write_rows(folder: Path) -> Path:
 class Bench:
     """A trainer on these rows, whose levers can be moved between two steps."""
 
-    def __init__(self, folder: Path, rows: Path) -> None:
+    def __init__(self, folder: Path, rows: Path, shape: Shape) -> None:
         corpus = [json.loads(line)["positive"] for line in rows.read_text("utf-8").splitlines()]
-        tiny_checkpoint.build_tiny_checkpoint(folder / "model", corpus, seed=0)
+        build_tiny_checkpoint(folder / "model", corpus, seed=0, shape=shape)
         self.model = JinaEmbeddingsV4Model.from_pretrained(folder / "model", device="cpu")
         self.model.train_adapters("retrieval", dropout=0.0)
         self.folder, self.dataset = folder, MultimodalDataset(rows)

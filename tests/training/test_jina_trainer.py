@@ -171,9 +171,10 @@ def test_under_bf16_the_decoder_computes_in_it_and_adapter_and_loss_stay_float32
     make_trainer, bf16
 ):
     trainer = make_trainer(bf16=bf16)
-    layer = trainer.model.model.language_model.layers[0].mlp.gate_proj
+    layer = trainer.model.model.language_model.layers[0].self_attn.q_proj
     seen = set()
-    layer.register_forward_hook(lambda _, __, output: seen.add(output.dtype))
+    for module in (layer.base_layer, layer):  # the second puts out its adapter's update, too
+        module.register_forward_hook(lambda _, __, output: seen.add(output.dtype))
     trainer.train()
     assert seen == {torch.bfloat16 if bf16 else torch.float32}
     assert {p.dtype for p in trainer.model.trained_parameters().values()} == {torch.float32}
