@@ -115,6 +115,7 @@ def run(options: argparse.Namespace) -> int:
             logger.setLevel(logging.CRITICAL)  # the first speaks for all
 
         def check() -> Inputs | None:
+            """Check in the first process, which reads everything."""
             return check_inputs(options, settings) if processes.is_first else None
 
         inputs = processes.exchange_made(check, failure=EvaluationError)[0]

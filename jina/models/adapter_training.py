@@ -30,6 +30,7 @@ class AdapterTraining:
 
     @task.setter
     def task(self, task: str) -> None:
+        """Compute through this adapter from here on."""
         self._task = self._known_task(task)
 
     def train_adapters(

@@ -142,6 +142,7 @@ class ContrastiveLoss:
         parts: dict[str, Tensor] = {}
 
         def compute(*tensors: Tensor) -> tuple[Tensor, list[Tensor]]:
+            """Return the loss and its gradients of vectors and temperature, in their own type."""
             with torch.autocast(tensors[0].device.type, enabled=False):
                 work = _Work(self, queries, candidates, tensors[:-1], tensors[-1], has_gradient)
                 parts.update(

@@ -155,6 +155,7 @@ class _TaskEvaluator:
         values = np.empty((len(direction.queries), len(METRICS)))
 
         def rank_block() -> tuple[np.ndarray, Ranking, np.ndarray] | None:
+            """Rank what this process is dealt of the queries, and measure it."""
             if not mine:
                 return None
             ranking = rank(

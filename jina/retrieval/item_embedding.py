@@ -160,6 +160,7 @@ class Embedder:
         """Embed what this process is dealt of a shard, and get the rest from the others."""
 
         def embed_mine() -> dict[int, _Vectors]:
+            """Return the vectors of the items this process is dealt, by place."""
             batches = self._batches([self._length(item, role) for item in items])
             mine = self.processes.mine(batches)
             found: dict[int, _Vectors] = {}
@@ -169,6 +170,7 @@ class Embedder:
             return found
 
         def load(batch: list[int]) -> PackedBatch:
+            """Read the items of a batch."""
             return self._pack([self._sequence(items[i], role) for i in batch])
 
         found: dict[int, _Vectors] = {}

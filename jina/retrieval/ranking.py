@@ -45,10 +45,12 @@ def single_scorer(
     """Return a scorer by cosine of single vectors cut to their first `size` components."""
 
     def cut(vectors: np.ndarray) -> Tensor:
+        """Return the first components of vectors (N, D), of length 1 again: (N, size)."""
         wide = torch.from_numpy(vectors[:, :size].astype(np.float64)).to(device)
         return wide / wide.norm(dim=1, keepdim=True)
 
     def score(asked: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Return cosines (queries, documents) of the vectors at two lists of places."""
         scores = cut(queries.single[asked]) @ cut(documents.single[found]).T
         return scores.float().cpu().numpy()
 
@@ -61,11 +63,13 @@ def multi_scorer(
     """Return a scorer by MaxSim: each query token's best document token, summed over the query."""
 
     def tokens(vectors: StoredVectors, places: np.ndarray) -> tuple[Tensor, list[int]]:
+        """Return the token vectors of items, one below the other, and how many each has."""
         pieces = [vectors.tokens_of(place) for place in places]
         joined = torch.from_numpy(np.concatenate(pieces).astype(np.float64)).to(device)
         return joined, [len(piece) for piece in pieces]
 
     def score(asked: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """Return MaxSim (queries, documents) of the items at two lists of places."""
         query_tokens, lengths = tokens(queries, asked)
         room = max(1, MAX_SIMILARITIES // len(query_tokens))
         blocks = []

@@ -58,6 +58,7 @@ def embed(
     pieces = [batch.part(*ends) for ends in micro_batches(batch.lengths, tokens_per_micro_batch)]
 
     def run(piece: PackedBatch) -> tuple[Tensor, ...]:
+        """Return the vectors of a micro-batch, of each kind that is asked for."""
         with context():
             states = model.hidden_states(piece, task)
             vectors = [model.single_vectors(states, piece)] if single else []

@@ -174,6 +174,7 @@ def _require_same_groups(
     """Raise unless two optimizers have the same settings, and the same parameters in each group."""
 
     def shape_of(groups: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], set[str]]]:
+        """Return the parameters and the names of the settings of each group."""
         return [(group["params"], set(group)) for group in groups]
 
     if shape_of(stored) != shape_of(current):
