@@ -512,7 +512,7 @@ def test_two_processes_share_a_feature_cache_with_the_next_run(config, run, tmp_
         command, env=environment, capture_output=True, text=True, check=True, timeout=300
     )
     assert len([*(tmp_path / "cache" / "vision").rglob("*.features")]) == 3
-    assert "8 of 8 images known" in run(*settings)[1]
+    assert "8 of 8 images known" in run(*settings, "--overwrite")[1]
 
 
 @pytest.mark.slow
