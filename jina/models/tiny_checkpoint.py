@@ -103,11 +103,19 @@ class Shape:
         text: fields of the decoder's configuration; a `vocab_size` is the least.
         vision: fields of the vision tower's configuration.
         max_pixels: larger images are shrunk to this area.
+        byte_pairs: size of the vocabulary without special tokens, at most.
+        matryoshka_dims: lengths to which a single vector may be cut, the last its own.
+        multi_vector_dim: length of a token vector.
+        adapter: rank, alpha and dropout of the adapters.
     """
 
     text: Mapping[str, Any] = field(default_factory=dict)
     vision: Mapping[str, Any] = field(default_factory=dict)
     max_pixels: int = PREPROCESSOR_CONFIG["max_pixels"]
+    byte_pairs: int = BYTE_PAIRS
+    matryoshka_dims: tuple[int, ...] = (16, 32, 64, 128)
+    multi_vector_dim: int = 32
+    adapter: AdapterSettings = ADAPTER
 
 
 TINY = Shape()
@@ -130,20 +138,20 @@ def build_tiny_checkpoint(
     if folder.exists() and any(folder.iterdir()):
         raise CheckpointError(f"{folder}: not empty; got {folder}; name a new folder")
     (folder / "adapters").mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(corpus)
+    tokenizer = train_tokenizer(corpus, shape.byte_pairs)
     config = _config(tokenizer, shape)
-    base, adapters = _random_tensors(config, torch.Generator().manual_seed(seed))
+    base, adapters = _random_tensors(config, shape.adapter, torch.Generator().manual_seed(seed))
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))  # vocab.json, merges.txt
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(shape))
-    _write_json(folder / ADAPTER_CONFIG, _adapter_config())
+    _write_json(folder / ADAPTER_CONFIG, _adapter_config(shape.adapter))
     save_file(adapters, folder / ADAPTER_WEIGHTS, {"format": "pt"})
     save_file(base, folder / "model.safetensors", {"format": "pt"})
     _write_json(folder / "config.json", config)
 
 
-def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
+def train_tokenizer(corpus: Iterable[str], byte_pairs: int = BYTE_PAIRS) -> Tokenizer:
     """Train a byte-level BPE tokenizer in Qwen2's form, special tokens behind the byte pairs."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -156,7 +164,7 @@ def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=BYTE_PAIRS, initial_alphabet=alphabet, show_progress=False
+        vocab_size=byte_pairs, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.add_special_tokens(SPECIAL_TOKENS)
@@ -187,10 +195,10 @@ def _config(tokenizer: Tokenizer, shape: Shape) -> dict[str, Any]:
         **{name: value for name, value in text.items() if name != "model_type"},
         **ids,
         "task_names": list(TASK_NAMES),
-        "matryoshka_dims": [16, 32, 64, 128],
+        "matryoshka_dims": list(shape.matryoshka_dims),
         "truncate_dim": None,
         "single_vector_pool_strategy": "mean",
-        "multi_vector_projector_dim": 32,
+        "multi_vector_projector_dim": shape.multi_vector_dim,
         "text_config": text,
         "vision_config": vision,
         "transformers_version": "4.52.0",
@@ -203,7 +211,7 @@ def _preprocessor_config(shape: Shape) -> dict[str, Any]:
 
 
 def _random_tensors(
-    config: dict[str, Any], generator: torch.Generator
+    config: dict[str, Any], adapter: AdapterSettings, generator: torch.Generator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Draw base and adapter tensors under their official names."""
     with torch.device("meta"):
@@ -211,7 +219,7 @@ def _random_tensors(
     shapes = {official_name(name): tensor.shape for name, tensor in model.named_parameters()}
     base = {name: _random_tensor(name, shapes[name], generator) for name in sorted(shapes)}
     for task in TASK_NAMES:
-        add_adapter(model, task, ADAPTER, empty=True)
+        add_adapter(model, task, adapter, empty=True)
     shapes = {
         name: tensor.shape
         for task in TASK_NAMES
@@ -233,15 +241,15 @@ def _random_tensor(name: str, shape: torch.Size, generator: torch.Generator) -> 
     return torch.randn(shape, generator=generator) * scale
 
 
-def _adapter_config() -> dict[str, Any]:
+def _adapter_config(adapter: AdapterSettings) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "FEATURE_EXTRACTION",
         "base_model_name_or_path": "",
         "bias": "none",
-        "r": ADAPTER.rank,
-        "lora_alpha": ADAPTER.alpha,
-        "lora_dropout": ADAPTER.dropout,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": adapter.dropout,
         "init_lora_weights": "gaussian",
         "inference_mode": True,
         "fan_in_fan_out": False,
