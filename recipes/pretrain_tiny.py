@@ -239,9 +239,8 @@ def train(run: Pretraining, batches: Batches, options: argparse.Namespace) -> No
             totals[name] = totals.get(name, 0.0) + value
         if run.step % 20 == 0:
             figures = {name: round(value / 20, 3) for name, value in totals.items()}
-            logger.info(
-                "%d %s %.0f s", run.step, json.dumps(figures), time.process_time() - started
-            )
+            spent = time.process_time() - started
+            logger.info("%d %s %.0f CPU seconds", run.step, json.dumps(figures), spent)
             totals = {}
         if run.step % options.validate_every == 0:
             logger.info("%d %s", run.step, json.dumps(validate(run.model, run.data)))

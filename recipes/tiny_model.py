@@ -1,8 +1,7 @@
 """The tiny Jina itself: its shape, its batches, and its folder in the official layout.
 
     captions ─ BPE ─► tokenizer ─┐
-    Shape ───────────────────────┴─ new_checkpoint ─► folder ─ train_all ─► model, every weight taking
-                                                                            gradients
+    Shape ───────────────────────┴─ new_checkpoint ─► folder ─ train_all ─► model that learns
     model ─ write_checkpoint ─► folder in bfloat16, with adapters that change nothing yet
 
 The product trains adapters on frozen weights. Here the adapters rest (they start at zero, and are

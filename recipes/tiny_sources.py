@@ -5,8 +5,8 @@
     emojibase (npm), WordNet (Debian) ─ read_texts() ─► English texts, (translation, English) pairs
 
 Everything here may be passed on in trained form: MIT, Apache-2.0, CC-BY 4.0, public domain, Unicode
-License V3 and WordNet's own. Pictures and captions of the demo's evaluation rows are left out, as is
-everything of Tux Paint's, on which the result is measured.
+License V3 and WordNet's own. Things that the demo's evaluation rows name are left out, and all of
+Tux Paint's pictures and captions, on which the result is measured.
 """
 
 import io
@@ -142,7 +142,8 @@ def clip_art(unpacked: Path) -> Iterator[tuple[str, str, dict[str, str], Image.I
     counts = Counter(map(plain, titles.values()))
     for name, found in titles.items():
         # a title of many is that of a collection, not of what a picture shows
-        caption = found if counts[plain(found)] <= SHARED_TITLE else words(files[name].stem)
+        is_own = found and counts[plain(found)] <= SHARED_TITLE
+        caption = found if is_own else words(files[name].stem)
         try:
             picture = Image.open(files[name])
         except (UnidentifiedImageError, Image.DecompressionBombError):
