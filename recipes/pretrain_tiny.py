@@ -51,6 +51,7 @@ from recipes.tiny_objective import (
 WARM_UP = 30  # steps of each stage
 FALL = 0.3  # share of a stage's steps in which its learning rate falls
 DECAY = 0.05
+ADAM_SHARE = 0.4  # of the learning rate
 PICTURE_WEIGHT, TEXT_WEIGHT, RELATION_WEIGHT = 1.0, 1.0, 0.5
 
 logger = logging.getLogger("smartembed")
@@ -94,7 +95,7 @@ class Pretraining:
         self.weights = base_parameters(self.model)
         self.start_tokens(components)
         self.trained = {**self.weights, **dict(self.heads.named_parameters(prefix="heads"))}
-        self.optimizer = torch.optim.AdamW(self.groups(), betas=(0.9, 0.98), fused=True)
+        self.optimizers = self.new_optimizers()
         self.step = 0
 
     def start_tokens(self, components: Tensor) -> None:
@@ -108,11 +109,28 @@ class Pretraining:
         with torch.no_grad():
             tokens.copy_(token_vectors([found.ids for found in encoded], features, len(tokens)))
 
-    def groups(self) -> list[dict]:
-        """Return the weights with and without decay: norms, biases and token vectors have none."""
-        kept = [p for n, p in self.trained.items() if p.ndim < 2 or "embed_tokens" in n]
-        decayed = [p for n, p in self.trained.items() if not (p.ndim < 2 or "embed_tokens" in n)]
-        return [{"params": decayed, "weight_decay": DECAY}, {"params": kept, "weight_decay": 0.0}]
+    def new_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Return Muon for the matrices within the model and AdamW for all else.
+
+        Muon (Jordan and others, 2024) gets further with few steps; its updates are scaled to the
+        size of AdamW's, so that both follow one learning rate.
+        """
+        inner = {n for n, p in self.weights.items() if p.ndim == 2 and "embed_tokens" not in n}
+        matrices = [self.trained[name] for name in sorted(inner)]
+        others = [parameter for name, parameter in self.trained.items() if name not in inner]
+        return [
+            torch.optim.Muon(
+                [{"params": matrices, "share": 1.0}],
+                weight_decay=DECAY,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(
+                [{"params": others, "share": ADAM_SHARE}],
+                betas=(0.9, 0.98),
+                weight_decay=0.0,
+                fused=True,
+            ),
+        ]
 
     def plan(self) -> Iterator[tuple[Stage, int]]:
         """Yield the stage of each step from here on, and the step's number within it."""
@@ -133,10 +151,11 @@ class Pretraining:
             )
         sum(losses.values()).backward()
         torch.nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = stage.rate_at(step)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = stage.rate_at(step) * group["share"]
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
 
@@ -154,6 +173,8 @@ class Pretraining:
         places, captions, views = batches.pairs(generator, is_large=is_large)
         prompt = ("Query", "Passage")[torch.randint(2, (), generator=generator).item()]
         batch, features = image_batch(self.model, views)
+        if not is_large:
+            batch = batch.without_unpooled_ends()  # in a hurry
         images = embed(self.model, batch, multi=True)
         texts = embed(self.model, text_batch(self.model, captions, prompt), multi=True)
         english = [self.data.captions[place]["en"] for place in places]
@@ -172,8 +193,9 @@ class Pretraining:
         """Write everything that a later run needs to go on."""
         state = dict(self.trained)
         for name, parameter in self.trained.items():
-            for kind, value in self.optimizer.state.get(parameter, {}).items():
-                state[f"{name}|{kind}"] = value
+            for optimizer in self.optimizers:
+                for kind, value in optimizer.state.get(parameter, {}).items():
+                    state[f"{name}|{kind}"] = value
         staged = self.folder / "state.new"
         save_file({k: v.detach().contiguous() for k, v in state.items()}, staged,
                   {"step": str(self.step)})  # fmt: skip
@@ -188,8 +210,9 @@ class Pretraining:
         for name, parameter in self.trained.items():
             parameter.data.copy_(state[name])
             kept = {k.split("|")[1]: v for k, v in state.items() if k.startswith(f"{name}|")}
-            if kept:
-                self.optimizer.state[parameter] = kept
+            for optimizer in self.optimizers:
+                if kept and any(parameter is p for p in optimizer.param_groups[0]["params"]):
+                    optimizer.state[parameter] = kept
         self.step = int(state_step(file))
 
 
@@ -214,16 +237,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--texts", type=int, default=600, help="steps with texts alone")
-    parser.add_argument("--steps", type=int, default=1500, help="steps with pictures")
+    parser.add_argument("--texts", type=int, default=80, help="steps with texts alone")
+    parser.add_argument("--steps", type=int, default=700, help="steps with pictures")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--save-every", type=int, default=100)
+    parser.add_argument("--save-every", type=int, default=40)
     parser.add_argument("--validate-every", type=int, default=100)
     options = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stdout, level=logging.INFO)
     options.output.mkdir(parents=True, exist_ok=True)
     data = TinySet.read(options.data)
-    stages = [Stage(options.texts, 2e-3, False), Stage(options.steps, 1e-3, True)]
+    stages = [Stage(options.texts, 5e-3, False), Stage(options.steps, 3e-3, True)]
     run = Pretraining(data, options.output, stages, options.seed)
     run.resume()
     train(run, Batches(data, options.batch), options)
