@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from peft.tuners.lora import LoraLayer
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,7 +26,7 @@ from jina.models.adapters import AdapterSettings
 from jina.models.checkpoint import ADAPTER_WEIGHTS, official_name
 from jina.models.embeddings import Embeddings, TokenVectors
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
-from jina.models.packing import PackedBatch, pack
+from jina.models.packing import PackedBatch, TokenSequence, pack
 from jina.models.processing_jina_embeddings_v4 import ImageSettings
 from jina.models.tiny_checkpoint import Shape, build_tiny_checkpoint
 from recipes.tiny_attention import DECODER, TOWER
@@ -97,10 +98,8 @@ def image_batch(model: JinaEmbeddingsV4Model, views: Tensor) -> tuple[PackedBatc
     return batch, features.float().view(len(views), -1, features.shape[-1]).mean(1)
 
 
-def blank_sequence(model: JinaEmbeddingsV4Model, width: int, height: int):
+def blank_sequence(model: JinaEmbeddingsV4Model, width: int, height: int) -> TokenSequence:
     """Return the tokens of an image of some size, without the image."""
-    from PIL import Image
-
     sequence = model.processor.image_sequence(Image.new("RGB", (width, height)))
     return replace(sequence, patches=None, grid_thw=None)
 
@@ -130,7 +129,7 @@ def embed(model: JinaEmbeddingsV4Model, batch: PackedBatch, *, multi: bool) -> E
 
 def write_checkpoint(source: Path, weights: dict[str, Tensor], target: Path) -> None:
     """Write weights in bfloat16 into a new folder, all else as in the folder they started from."""
-    shutil.copytree(source, target)
+    shutil.copytree(source, target, dirs_exist_ok=True)
     halves = {name: weights[name].detach().bfloat16().contiguous() for name in sorted(weights)}
     save_file(halves, target / "model.safetensors", {"format": "pt"})
     adapters = {n: t.bfloat16() for n, t in load_file(source / ADAPTER_WEIGHTS).items()}

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from recipes import pretrain_tiny
-from recipes.pretrain_tiny import Pretraining, Stage
+from recipes import tiny_pretraining
 from recipes.tiny_batches import Batches
+from recipes.tiny_pretraining import Pretraining, Stage
 from tests.recipes.conftest import SMALL
 
 STAGES = [Stage(2, 1e-3, has_pictures=False), Stage(3, 1e-3, has_pictures=True)]
@@ -14,7 +14,7 @@ STAGES = [Stage(2, 1e-3, has_pictures=False), Stage(3, 1e-3, has_pictures=True)]
 @pytest.fixture
 def new_run(tiny_set, tmp_path, monkeypatch):
     """Return a function that starts pretraining in a folder, or goes on with it."""
-    monkeypatch.setattr(pretrain_tiny, "SHAPE", SMALL)
+    monkeypatch.setattr(tiny_pretraining, "SHAPE", SMALL)
     monkeypatch.setattr("recipes.tiny_model.SHAPE", SMALL)
 
     def start(name, stages=STAGES):
