@@ -61,7 +61,7 @@ class Stage:
     steps: int
     rate: float
     has_pictures: bool
-    large_from: float = 0.75
+    large_from: float = 0.8
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a line up, level, and a line down to nothing."""
