@@ -13,7 +13,13 @@ from jina.training.training_config import FIELDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(ROOT / name for name in ("README.md", "data/README.md", "benchmarks/README.md")),
+    *(
+        ROOT / name
+        for name in (
+            "README.md",
+            *(f"{folder}/README.md" for folder in ("data", "recipes", "benchmarks")),
+        )
+    ),
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]

@@ -102,6 +102,8 @@ class Shape:
         vision: fields of the vision tower's configuration.
         vectors: fields of the configuration that say which vectors the model makes.
         max_pixels: larger images are shrunk to this area.
+        byte_pairs: size of the vocabulary without special tokens, at most.
+        adapter: rank, alpha and dropout of the adapters.
         dtype: type of all weights in the files.
         file_bytes: a file of base weights holds no more, but for a single larger tensor.
     """
@@ -110,6 +112,8 @@ class Shape:
     vision: Mapping[str, Any] = field(default_factory=dict)
     vectors: Mapping[str, Any] = field(default_factory=dict)
     max_pixels: int = PREPROCESSOR_CONFIG["max_pixels"]
+    byte_pairs: int = BYTE_PAIRS
+    adapter: AdapterSettings = ADAPTER
     dtype: torch.dtype = torch.float32
     file_bytes: int = 2**30
 
@@ -158,20 +162,20 @@ def build_tiny_checkpoint(
     if folder.exists() and any(folder.iterdir()):
         raise CheckpointError(f"{folder}: not empty; got {folder}; name a new folder")
     (folder / "adapters").mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(corpus)
+    tokenizer = train_tokenizer(corpus, shape.byte_pairs)
     config = _config(tokenizer, shape)
     tokenizer.save(str(folder / "tokenizer.json"))
     tokenizer.model.save(str(folder))  # vocab.json, merges.txt
     _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer))
     _write_json(folder / "preprocessor_config.json", _preprocessor_config(shape))
-    _write_json(folder / ADAPTER_CONFIG, _adapter_config())
+    _write_json(folder / ADAPTER_CONFIG, _adapter_config(shape.adapter))
     write_random_weights(
-        folder, config, ADAPTER, seed=seed, dtype=shape.dtype, file_bytes=shape.file_bytes
+        folder, config, shape.adapter, seed=seed, dtype=shape.dtype, file_bytes=shape.file_bytes
     )
     _write_json(folder / "config.json", config)
 
 
-def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
+def train_tokenizer(corpus: Iterable[str], byte_pairs: int = BYTE_PAIRS) -> Tokenizer:
     """Train a byte-level BPE tokenizer in Qwen2's form, special tokens behind the byte pairs."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -184,7 +188,7 @@ def train_tokenizer(corpus: Iterable[str]) -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=BYTE_PAIRS, initial_alphabet=alphabet, show_progress=False
+        vocab_size=byte_pairs, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(corpus, trainer)
     tokenizer.add_special_tokens(SPECIAL_TOKENS)
@@ -233,15 +237,15 @@ def _preprocessor_config(shape: Shape) -> dict[str, Any]:
     return {**PREPROCESSOR_CONFIG, "max_pixels": shape.max_pixels, "size": size}
 
 
-def _adapter_config() -> dict[str, Any]:
+def _adapter_config(adapter: AdapterSettings) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "task_type": "FEATURE_EXTRACTION",
         "base_model_name_or_path": "",
         "bias": "none",
-        "r": ADAPTER.rank,
-        "lora_alpha": ADAPTER.alpha,
-        "lora_dropout": ADAPTER.dropout,
+        "r": adapter.rank,
+        "lora_alpha": adapter.alpha,
+        "lora_dropout": adapter.dropout,
         "init_lora_weights": "gaussian",
         "inference_mode": True,
         "fan_in_fan_out": False,

@@ -1,0 +1,77 @@
+"""The losses of pretraining, on vectors of which the answer is known."""
+
+import torch
+from torch.nn.functional import normalize
+
+from jina.models.contrastive_loss import ContrastiveLoss
+from jina.models.embeddings import Embeddings, TokenVectors
+from recipes.tiny_objective import (
+    WEIGHTS,
+    Heads,
+    pair_loss,
+    picture_loss,
+    principal_components,
+    relation_loss,
+    text_loss,
+    token_vectors,
+)
+
+
+def random_unit(*shape, seed=0):
+    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def test_the_leading_components_hold_all_of_what_lies_in_few_directions():
+    few = torch.randn(50, 3) @ torch.randn(3, 10)
+    components = principal_components(few, 3)
+    torch.testing.assert_close(few @ components @ components.T, few, atol=1e-4, rtol=1e-4)
+    assert (few @ components).square().sum(0).diff().max() <= 0
+    one = principal_components(few, 1)
+    assert (few @ one @ one.T - few).abs().max() > 0.1
+
+
+def test_vectors_in_the_teachers_components_cost_nothing():
+    targets = random_unit(20, 12)
+    heads = Heads(principal_components(targets, 12), 6, 8)
+    assert text_loss(heads, targets @ heads.text.weight, targets) < 1e-5
+    assert text_loss(heads, random_unit(20, 12, seed=1), targets) > 0.5
+
+
+def test_pictures_are_compared_with_each_of_the_teachers_two_vectors():
+    heads = Heads(torch.eye(4), 6, 8)
+    features = torch.randn(5, 6)
+    found = heads.picture(features).detach()
+    assert picture_loss(heads, features, found) < 1e-5
+    half = torch.cat([found[:, :4], -found[:, 4:]], dim=1)
+    torch.testing.assert_close(picture_loss(heads, features, half), torch.tensor(1.0))
+
+
+def test_a_token_means_what_its_texts_have_in_common():
+    features = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
+    found = token_vectors([[0, 1], [0], [2]], features, 4)
+    shared = torch.tensor([0.5, 0.5, 0]) - 1 / 3
+    torch.testing.assert_close(found[0], shared / shared.std())
+    assert found[2].argmax() == 2
+    assert found[3].abs().sum() > 0
+
+
+def pairs(texts, images, captions):
+    sides = [Embeddings(side, TokenVectors(side, [1] * len(side))) for side in (texts, images)]
+    return pair_loss(ContrastiveLoss(WEIGHTS, (4, 8), symmetric=True), *sides, captions)
+
+
+def test_equal_captions_are_no_negatives_of_each_other():
+    texts, images = random_unit(2, 8), random_unit(2, 8, seed=1)
+    assert pairs(texts, images, ["A dog.", "a dog"]) < 1e-5
+    assert pairs(texts, images, ["a dog", "a cat"]) > 0.1
+
+
+def test_pairs_that_are_alike_cost_less_than_pairs_that_are_crossed():
+    vectors, captions = random_unit(4, 8), ["a", "b", "c", "d"]
+    assert pairs(vectors, vectors, captions) < pairs(vectors, vectors.roll(1, 0), captions)
+
+
+def test_what_the_teacher_finds_alike_is_to_be_alike():
+    targets = torch.eye(4)[[0, 0, 1, 2]]
+    right, wrong = targets, torch.eye(4)
+    assert relation_loss(right, right, targets) < relation_loss(wrong, wrong, targets)
