@@ -13,13 +13,8 @@ from jina.training.training_config import FIELDS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
-    *(
-        ROOT / name
-        for name in (
-            "README.md",
-            *(f"{folder}/README.md" for folder in ("data", "recipes", "benchmarks")),
-        )
-    ),
+    ROOT / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("data", "recipes", "benchmarks")),
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("examples/*/README.md")),
 ]
