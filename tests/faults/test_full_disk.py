@@ -59,6 +59,7 @@ def refuse_link(*_):
     raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))  # as on another file system
 
 
+@pytest.mark.slow
 def test_where_the_finished_model_is_written(run, tmp_path, tiny_folder, monkeypatch):
     """The kernel refuses the weights of the base, longer than a whole checkpoint's."""
     monkeypatch.setattr(os, "link", refuse_link)

@@ -117,6 +117,7 @@ def test_steps_after_the_checkpoint_that_were_done_twice_are_shown_once(
     assert steps(0) != steps(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "tracker",
     [

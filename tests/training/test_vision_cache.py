@@ -113,6 +113,7 @@ class Deleting(TrainerCallback):
 # ---- the same course -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_epochs_end_at_the_same_loss_with_the_levers_and_without(run, monkeypatch):
     losses = {mode: run(vision_cache=mode).train() for mode in ("off", "memory", "disk")}
     again = run(vision_cache="disk").train()
@@ -127,6 +128,7 @@ def test_two_epochs_end_at_the_same_loss_with_the_levers_and_without(run, monkey
     assert abs(other[-1] - plain[-1]) > 1e-2
 
 
+@pytest.mark.slow
 def test_in_bfloat16_the_cache_rounds_nothing(run):
     """Eight binary digits go into float16's eleven; float32's 24 don't."""
     for dtype in ("bfloat16", "float32"):
