@@ -14,19 +14,24 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
-# Height and width of views in tokens of 28 pixels, and how often a batch has them.
-SMALL_SHAPES, LARGE_SHAPES = ((3, 3), (3, 2), (2, 3)), ((4, 4), (4, 3), (3, 4), (5, 3), (3, 5))
-SMALL_SHARES, LARGE_SHARES = (0.7, 0.15, 0.15), (0.5, 0.15, 0.15, 0.1, 0.1)
+# Height and width of views in tokens of 28 pixels, how often a batch has them, and the share of the
+# steps before which that holds: small ones for a quick start, all sizes in the end.
+SHAPES = (
+    (0.4, {(3, 3): 0.7, (3, 2): 0.15, (2, 3): 0.15}),
+    (0.85, {(4, 4): 0.6, (4, 3): 0.15, (3, 4): 0.15, (5, 3): 0.05, (3, 5): 0.05}),
+    (1.0, {(4, 4): 0.45, (5, 5): 0.2, (6, 5): 0.1, (5, 6): 0.1, (8, 8): 0.15}),
+)
 TOKEN = 28
 TURN, LARGE_TURN = 8, 30  # degrees
 COARSE = 4  # points a side of smooth light and of smooth backgrounds
 
 
-def draw_shape(*, is_large: bool, generator: Generator) -> tuple[int, int]:
-    """Draw the height and width of a batch's views, small ones for a quick start."""
-    shapes, shares = (LARGE_SHAPES, LARGE_SHARES) if is_large else (SMALL_SHAPES, SMALL_SHARES)
-    place = torch.multinomial(torch.tensor(shares), 1, generator=generator).item()
-    return shapes[place][0] * TOKEN, shapes[place][1] * TOKEN
+def draw_shape(progress: float, generator: Generator) -> tuple[int, int]:
+    """Draw the height and width of a batch's views in pixels; `progress` is from 0 to 1."""
+    shares = next(shares for end, shares in SHAPES if progress < end)
+    place = torch.multinomial(torch.tensor([*shares.values()]), 1, generator=generator).item()
+    tall, wide = list(shares)[place]
+    return tall * TOKEN, wide * TOKEN
 
 
 def augmented_views(

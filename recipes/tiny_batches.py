@@ -37,8 +37,13 @@ class Batches:
         places = {text: place for place, text in enumerate(data.texts)}
         self.caption_places = torch.tensor([places[found["en"]] for found in data.captions])
 
-    def pairs(self, generator: Generator, *, is_large: bool) -> tuple[list[int], list[str], Tensor]:
-        """Return pictures, a caption of each in some language, and a view of each."""
+    def pairs(self, generator: Generator, progress: float) -> tuple[list[int], list[str], Tensor]:
+        """Return pictures, a caption of each in some language, and a view of each.
+
+        Args:
+            generator: of all that is random.
+            progress: from 0 to 1, how far training is; views grow.
+        """
         order = torch.randperm(len(self.names), generator=generator)[: self.size]
         groups = [self.things[self.names[thing]] for thing in order.tolist()]
         places = [group[self._below(len(group), generator)] for group in groups]
@@ -47,14 +52,9 @@ class Batches:
             [not SIDED.search(self.data.captions[place]["en"]) for place in places]
         )
         pixels = torch.from_numpy(self.data.pixels[places])
-        views = augmented_views(
-            pixels, draw_shape(is_large=is_large, generator=generator), can_flip, generator
-        )
+        shape = draw_shape(progress, generator)
+        views = augmented_views(pixels, shape, can_flip, generator)
         return places, captions, views
-
-    def caption_features(self, places: list[int]) -> Tensor:
-        """Return the text teacher's vectors of pictures' English captions."""
-        return self.data.text_features[self.caption_places[places]]
 
     def texts(self, count: int, generator: Generator) -> tuple[list[str], Tensor]:
         """Return texts and the places of the English ones they say the same as."""

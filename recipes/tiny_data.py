@@ -10,7 +10,7 @@ Shapes: N pictures, M English texts.
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,9 +75,7 @@ class TinySet:
         return unique[::step][:NUM_VALIDATION]
 
 
-def build_set(
-    unpacked: Path, vit: Path, minilm: Path, folder: Path, left_out: Collection[str]
-) -> None:
+def build_set(unpacked: Path, vit: Path, minilm: Path, folder: Path, left_out: Set[str]) -> None:
     """Write the set into a folder; what is there already isn't made again.
 
     Args:
@@ -85,7 +83,7 @@ def build_set(
         vit: file of the image teacher.
         minilm: folder of the text teacher.
         folder: where to.
-        left_out: captions, as `plain` writes them, whose pictures are left out.
+        left_out: captions, as `plain` writes them, and codes of emoji that are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "set.json").exists():
@@ -99,7 +97,7 @@ def build_set(
         np.save(folder / "picture_features.npy", found.numpy().astype(np.float16))
 
 
-def _write_set(unpacked: Path, folder: Path, left_out: Collection[str]) -> None:
+def _write_set(unpacked: Path, folder: Path, left_out: Set[str]) -> None:
     pictures = list(read_pictures(unpacked, left_out))
     np.save(folder / "pictures.npy", np.stack([np.array(p.pixels) for p in pictures]))
     captions = [picture.captions for picture in pictures]

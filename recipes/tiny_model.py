@@ -37,9 +37,9 @@ SHAPE = Shape(
           "num_attention_heads": 6, "num_key_value_heads": 2},
     vision={"hidden_size": 192, "intermediate_size": 448, "depth": DEPTH, "num_heads": 3,
             "fullatt_block_indexes": list(range(DEPTH))},
-    max_pixels=112 * 112,
+    max_pixels=224 * 224,
     byte_pairs=6900,
-    vectors={"matryoshka_dims": [24, 48, 96, 192], "multi_vector_projector_dim": 128},
+    vectors={"matryoshka_dims": [48, 96, 192], "multi_vector_projector_dim": 128},
     adapter=AdapterSettings(rank=8, alpha=8, dropout=0.1),
 )  # fmt: skip
 TASK = "retrieval"

@@ -1,12 +1,11 @@
 """What the tiny Jina is taught: pairs by the product's own loss, the rest by its teachers.
 
-    texts ─ single vectors ─ head ─► MiniLM's vectors (translations: those of the English text)
-    pictures ─ vision tower ─ head ─► the ViT's vectors
+    texts, pictures ─ single vectors ─► their targets (translations: that of the English text)
+    pictures ─ vision tower ─ head ─► what the ViT sees
     captions, pictures ─ ContrastiveLoss, both kinds of vectors, every Matryoshka size
                        └ relation: as alike as MiniLM finds the captions
 
-The heads are dropped afterwards. The head of texts starts as the principal components of MiniLM's
-vectors, so that the leading numbers of a vector, which Matryoshka keeps, say most.
+The head is dropped afterwards.
 
 Shapes: N items, H vector size, F teacher vector size.
 """
@@ -25,32 +24,14 @@ from recipes.tiny_sources import plain
 
 TEMPERATURE = 0.05
 TEACHER_TEMPERATURE = 0.08
-WEIGHTS = Weights(single=1.0, multi=0.5, kl=0.0)
+WEIGHTS = Weights(single=1.0, multi=1.0, kl=0.0)
 
 
-class Heads(nn.Module):
-    """Linear maps from the tiny Jina's vectors to its teachers'.
+class TowerHead(nn.Sequential):
+    """Maps (N, H) mean features of pictures to (N, 2 F) vectors of the image teacher."""
 
-    Args:
-        components: (F, H) principal components of the text teacher's vectors.
-        vision_size: of the mean feature of a picture.
-        picture_size: of the image teacher's vectors.
-    """
-
-    def __init__(self, components: Tensor, vision_size: int, picture_size: int) -> None:
-        super().__init__()
-        self.text = nn.Linear(components.shape[1], len(components), bias=False)
-        self.picture = nn.Sequential(
-            nn.LayerNorm(vision_size), nn.Linear(vision_size, picture_size)
-        )
-        with torch.no_grad():
-            self.text.weight.copy_(components)
-
-
-def principal_components(features: Tensor, count: int) -> Tensor:
-    """Return the (F, count) leading directions of (N, F) vectors, not centred."""
-    _, directions = torch.linalg.eigh(features.T @ features)
-    return directions.flip(1)[:, :count].contiguous()
+    def __init__(self, size: int, sight_size: int) -> None:
+        super().__init__(nn.LayerNorm(size), nn.Linear(size, sight_size))
 
 
 def token_vectors(tokenized: Sequence[Sequence[int]], features: Tensor, count: int) -> Tensor:
@@ -74,16 +55,15 @@ def token_vectors(tokenized: Sequence[Sequence[int]], features: Tensor, count: i
     return torch.where(counts > 0, spread, torch.randn(count, features.shape[1]))
 
 
-def text_loss(heads: Heads, vectors: Tensor, targets: Tensor) -> Tensor:
-    """Return how far (N, H) single vectors are from the text teacher's (N, F): 1 - cosine."""
-    return (1 - cosine_similarity(heads.text(vectors), targets)).mean()
+def distance(vectors: Tensor, targets: Tensor) -> Tensor:
+    """Return how far (N, H) vectors are from their targets: the mean of 1 - cosine."""
+    return (1 - cosine_similarity(vectors, targets)).mean()
 
 
-def picture_loss(heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
+def sight_loss(head: TowerHead, features: Tensor, targets: Tensor) -> Tensor:
     """Return how far (N, H) mean features are from the image teacher's two vectors (N, 2 F)."""
-    found = heads.picture(features)
-    halves = zip(found.chunk(2, dim=1), targets.chunk(2, dim=1), strict=True)
-    return sum((1 - cosine_similarity(a, b)).mean() for a, b in halves) / 2
+    halves = zip(head(features).chunk(2, dim=1), targets.chunk(2, dim=1), strict=True)
+    return sum(distance(found, wanted) for found, wanted in halves) / 2
 
 
 def pair_loss(
@@ -108,7 +88,7 @@ def relation_loss(texts: Tensor, images: Tensor, targets: Tensor) -> Tensor:
     Args:
         texts: single vectors of captions.
         images: single vectors of pictures.
-        targets: (N, F) the text teacher's vectors of the captions.
+        targets: (N, H) of the captions.
     """
     wanted = softmax(targets @ targets.T / TEACHER_TEMPERATURE, dim=1)
     scores = texts @ images.T / TEMPERATURE

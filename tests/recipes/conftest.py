@@ -15,7 +15,7 @@ SMALL = Shape(
           "num_attention_heads": 2, "num_key_value_heads": 1},
     vision={"hidden_size": 32, "intermediate_size": 32, "depth": 1, "num_heads": 1,
             "fullatt_block_indexes": [0]},
-    max_pixels=112 * 112,
+    max_pixels=224 * 224,
     byte_pairs=300,
     vectors={"matryoshka_dims": [16, 64], "multi_vector_projector_dim": 16},
     adapter=AdapterSettings(rank=2, alpha=2, dropout=0.1),

@@ -18,14 +18,14 @@ def batches(tiny_set):
 
 
 def test_a_batch_has_no_thing_twice_and_captions_of_its_pictures(batches, tiny_set):
-    places, captions, views = batches.pairs(drawn(0), is_large=False)
+    places, captions, views = batches.pairs(drawn(0), 0.0)
     assert len({tiny_set.keys[place] for place in places}) == len(views) == 4
     for place, caption in zip(places, captions, strict=True):
         assert tiny_set.keys[place] in caption.lower()
 
 
 def test_one_seed_gives_one_batch(batches):
-    first, again, other = (batches.pairs(drawn(seed), is_large=True) for seed in (5, 5, 6))
+    first, again, other = (batches.pairs(drawn(seed), 0.95) for seed in (5, 5, 6))
     assert first[:2] == again[:2]
     assert torch.equal(first[2], again[2])
     assert other[:2] != first[:2] or not torch.equal(other[2], first[2])
@@ -38,8 +38,9 @@ def test_translations_share_the_place_of_their_english_text(batches, tiny_set):
         assert tiny_set.texts[place].lower() in text.lower()
 
 
-def test_the_teachers_vectors_are_those_of_the_captions(batches, tiny_set):
-    assert torch.equal(batches.caption_features([5, 0]), tiny_set.text_features[[1, 0]])
+def test_each_picture_is_told_where_its_english_caption_stands(batches, tiny_set):
+    english = [captions["en"] for captions in tiny_set.captions]
+    assert [tiny_set.texts[place] for place in batches.caption_places] == english
 
 
 def test_flags_and_held_out_pictures_never_come(tiny_set):

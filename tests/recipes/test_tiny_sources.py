@@ -68,8 +68,9 @@ def test_what_the_demo_is_evaluated_on_is_left_out(tmp_path):
         package.mkdir(parents=True)
         (package / "icons.json").write_text('{"icons": {}}')
         (package / "chars.json").write_text("{}")
-    found = [picture.captions["en"] for picture in read_pictures(tmp_path, {"red apple"})]
-    assert found == ["A pear"]
+    save(tmp_path, "food/plum", title="A plum")
+    found = read_pictures(tmp_path, {"red apple", "food/plum"})
+    assert [picture.captions["en"] for picture in found] == ["A pear"]
 
 
 def test_emoji_have_names_in_every_language(tmp_path):
