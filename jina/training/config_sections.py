@@ -158,6 +158,9 @@ class EvaluationSection(Section):
     """When the evaluation rows are measured."""
 
     every_steps: int | None = Field(None, ge=1, description="optimizer steps; null for never")
+    direction: Literal["forward", "both"] = Field(
+        "forward", description="both: before and after training, rank queries for positives, too"
+    )
 
 
 def _as_paths(files: str | list[str] | None) -> list[Path]:

@@ -1,7 +1,7 @@
 """What a run with held-out rows leaves for its report: two evaluations, settings, log.
 
-base model ─ measure_before ─► eval/before ─┐
-trained model ─ measure_after ─► eval/after ┴─ paired difference ─► one line of the log
+base model ─ measure_before ─► eval/before, a table ─┐
+trained model ─ finish ─► eval/after ────────────────┴─ paired differences ─► a table, the report
 """
 
 import json
@@ -20,6 +20,7 @@ from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.retrieval.comparison import Comparison
 from jina.retrieval.evaluation_folder import evaluate_to_folder
 from jina.retrieval.evaluation_plan import EvaluationError, EvaluationSettings, plan_evaluation
+from jina.retrieval.evaluation_report import report_lines
 from jina.retrieval.item_embedding import EmbeddingError
 from jina.retrieval.processes import Processes
 from jina.retrieval.ranking import RankingError
@@ -34,12 +35,9 @@ from jina.retrieval.report_page.run_record import (
     ReportError,
     describe_rows,
 )
-from jina.retrieval.results import Result
 from jina.training.run_inputs import data_policy
 from jina.training.run_settings import resolved_yaml
 from jina.training.training_config import JinaTrainingConfig
-
-SHOWN = {"ranking": ("ndcg@5", "recall@10"), "correlation": ("spearman",)}
 
 # What can go wrong once the model is saved.
 FAILURES = (
@@ -75,6 +73,7 @@ class RunEvaluation:
         config = self.config
         return EvaluationSettings(
             vectors=("single", "multi") if config.loss.weights.multi else ("single",),
+            both=config.evaluation.direction == "both",
             max_text_tokens=config.data.max_text_tokens,
             tokens_per_batch=config.training.tokens_per_micro_batch,
         )
@@ -85,7 +84,7 @@ class RunEvaluation:
         return (self.folder / BEFORE).is_dir()  # there only when it is complete
 
     def measure_before(self, model: JinaEmbeddingsV4Model) -> None:
-        """Measure the base model, in place of what an earlier run left.
+        """Measure the base model and show it, in place of what an earlier run left.
 
         Raises:
             EvaluationError: there is nothing to measure.
@@ -100,7 +99,7 @@ class RunEvaluation:
     def finish(
         self, model: JinaEmbeddingsV4Model, state: TrainerState, startup: dict[str, Any]
     ) -> None:
-        """Measure the trained model, say what changed and write the report.
+        """Measure the trained model, show what changed and write the report.
 
         The model is saved by now: what fails here is said and ends nothing.
 
@@ -111,10 +110,8 @@ class RunEvaluation:
         """
         try:
             comparison = Comparison.read(self.folder / BEFORE)
-            results = self._measure(model, AFTER, comparison)
+            self._measure(model, AFTER, comparison)
             if Processes.current().is_first:
-                for line in change_lines(results, comparison):
-                    logger.info("%s", line)
                 write_run_record(self, state, startup)
                 if "multi" in self.settings.vectors:
                     write_matches(model, self.folder, self.dataset)
@@ -125,14 +122,14 @@ class RunEvaluation:
 
     def _measure(
         self, model: JinaEmbeddingsV4Model, name: Path, comparison: Comparison | None
-    ) -> list[Result]:
+    ) -> None:
         plan, left_out = plan_evaluation(self.dataset, self.settings)
         about = {
             "smartembed": jina.__version__,
             "data": list(map(str, self.dataset.files)),
             "settings": asdict(self.settings),
         }
-        results, _ = evaluate_to_folder(
+        results, problems = evaluate_to_folder(
             model,
             self.dataset,
             plan,
@@ -142,26 +139,10 @@ class RunEvaluation:
             left_out=left_out,
             comparison=comparison,
         )
-        return results
-
-
-def change_lines(results: list[Result], comparison: Comparison) -> list[str]:
-    """Return a line for each direction: whole vectors before and after, and the paired change."""
-    largest = max(result.setup.size for result in results if result.setup.vectors == "single")
-    lines: dict[tuple[str, str, bool], list[str]] = {}
-    for result in results:
-        is_whole = result.setup.vectors == "multi" or result.setup.size == largest
-        if is_whole and comparison.knows(result) and len(result.measured):
-            before = result.statistic_of(comparison.values[result.key])
-            old = dict(zip(result.names, before(result.measured).tolist(), strict=True))
-            new, change = result.means(), comparison.difference(result)
-            for name in SHOWN[result.kind]:
-                low, high = change[name].low, change[name].high
-                lines.setdefault((result.task, result.name, result.is_reversed), []).append(
-                    f"{result.setup.name} {name} {old[name]:.3f} → {new[name]:.3f} "
-                    f"({change[name].value:+.3f} [{low:+.3f}, {high:+.3f}])"
-                )
-    return [f"held-out before → after  {key[1]}  {'  '.join(v)}" for key, v in lines.items()]
+        if Processes.current().is_first:
+            logger.info("Held-out rows, %s training", name.name)
+            for line in report_lines(results, problems, comparison):
+                logger.info("%s", line)
 
 
 def write_run_record(run: RunEvaluation, state: TrainerState, startup: dict[str, Any]) -> None:

@@ -55,10 +55,10 @@ def test_the_plan_goes_from_texts_to_pictures(new_run):
     assert [step for _, step in run.plan()] == [2]
 
 
-def test_all_losses_fall_on_pictures_that_come_again(new_run):
+def test_what_is_learned_of_pictures_is_better_known_when_they_come_again(new_run):
     run = new_run("falls", [Stage(40, 3e-3, has_pictures=True)])
     losses = learn(run, 40)
-    for name in ("pairs", "picture", "text"):
+    for name in ("pairs", "picture", "sight"):
         before, after = (sum(found[name] for found in part) for part in (losses[:5], losses[-5:]))
         assert after < 0.9 * before, name
 

@@ -64,7 +64,7 @@ def test_the_rows_are_found_again(run, tmp_path, monkeypatch):
     assert history == state.log_history
 
 
-def test_before_and_after_are_measured_alike_and_the_line_says_both(
+def test_before_and_after_are_measured_alike_and_the_tables_say_both(
     run, jina_model, fresh_model, caplog
 ):
     caplog.set_level("INFO", logger="smartembed")
@@ -83,14 +83,24 @@ def test_before_and_after_are_measured_alike_and_the_line_says_both(
     ]
     whole = next(r for r in sides[1]["results"] if (r["vectors"], r["size"]) == ("single", 64))
     before = next(r for r in sides[0]["results"] if (r["vectors"], r["size"]) == ("single", 64))
-    old, new = (r["metrics"]["ndcg@5"]["value"] for r in (before, whole))
-    change = whole["difference"]["ndcg@5"]
+    old, new = (r["metrics"]["ndcg@10"]["value"] for r in (before, whole))
+    change = whole["difference"]["ndcg@10"]
     assert old != new
-    words = f"single-64 ndcg@5 {old:.3f} → {new:.3f} ({change['value']:+.3f} ["
-    (line,) = [r.message for r in caplog.records if "before → after" in r.message]
-    assert words in line
-    assert "multi-16 ndcg@5 " in line
+    lines = [record.message for record in caplog.records]
+    start, end = (lines.index(f"Held-out rows, {name} training") for name in ("before", "after"))
+    assert any(line.startswith(f"single-64   {old:.3f} [") for line in lines[start:end])
+    place = next(n for n in range(end, len(lines)) if lines[n].startswith("single-64 "))
+    assert f" {new:.3f} [" in lines[place]
+    assert f"  change    {change['value']:+.3f} [" in lines[place + 1]
+    assert any(line.startswith("multi-16 ") for line in lines[end:])
     assert (run.folder / "run/report.html").is_file()
+
+
+def test_both_directions_are_measured_where_the_settings_ask_for_them(run, config):
+    assert not run.settings.both
+    asked = config.evaluation.model_copy(update={"direction": "both"})
+    again = replace(run, config=config.model_copy(update={"evaluation": asked}))
+    assert again.settings.both
 
 
 def test_an_earlier_run_leaves_nothing_behind(run, jina_model):
