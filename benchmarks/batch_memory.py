@@ -85,7 +85,9 @@ def peak_mib(rows: Path, settings: list[str]) -> float:
 
 def split(setting: str) -> list[str]:
     """Return a setting as an argument of `train.py`, the demo's configuration before the first."""
-    config = ["--config", f"{DEMO}/demo_config.yaml"] if setting.startswith("data.train=") else []
+    config = (
+        ["--config", "benchmarks/random_weights.yaml"] if setting.startswith("data.train=") else []
+    )
     return [*config, "--set", setting]
 
 

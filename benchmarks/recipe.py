@@ -1,77 +1,133 @@
-"""What the parts of the recipe are worth on held-out rows: `python -m benchmarks.recipe`.
+"""What the parts of the recipe are worth on held-out pictures: `python -m benchmarks.recipe`.
 
-Trains the tiny checkpoint on the demo's rows with the same settings and other losses, each with
-several seeds, and ranks the held-out rows, image to text and text to image:
+Trains the tiny Jina on the demo's rows with several seeds, and ranks the held-out ones, words for
+pictures and pictures for words. What changes from line to line:
 
-- plain: single vectors only, whole ones;
-- matryoshka: single vectors only, of every size;
-- joint: single vectors of every size and token vectors, and the divergence between the two.
+- the loss: single vectors whole; of every size; and with token vectors (joint, as in the demo);
+- hard negatives, two a row: random pictures, or those mined with a model that `joint` trained;
+- batches of 100, where a quarter of the rows meet the other drawing of the same thing unless rows
+  with one content are kept apart and masked: both, or neither.
 
-Prints mean and range over seeds of Recall@10, in percent. Needs what `make demo` builds.
+Prints nDCG@10, mean and range over seeds, of each kind and size of vector, and for each seed of
+`joint` the change with its 95 % interval.
 """
 
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 
-LOSSES = {
-    "plain": ["loss.weights={single: 1, multi: 0, kl: 0}", "loss.matryoshka_dims=[]"],
-    "matryoshka": ["loss.weights={single: 1, multi: 0, kl: 0}"],
-    "joint": [],
-}
-DEMO = Path("data/demo")
-MAX_PIXELS = "12544"  # of demo_config.yaml
+TINY = "data/tiny_jina"
+ROWS = Path("data/demo/turkish")
+CONFIG = "data/demo/demo_config.yaml"
+MAX_PIXELS = "12544"  # of the configuration
+METRIC = "ndcg@10"
+ALONE = "loss.weights={single: 1, multi: 0, kl: 0}"
+LARGE = "training.per_device_train_batch_size=100"
+TRAIN, UNMASKED = ("train.py",), ("-m", "benchmarks.unmasked")
 
-Recalls = dict[str, list[float]]  # of each kind and size of vector, run by run
+Results = list[dict]  # of `metrics.json`
 
 
 def main() -> None:
-    """Train, rank and print a table."""
+    """Train, rank and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=float, help="instead of the demo's")
     options = parser.parse_args()
-    table: dict[str, Recalls] = {}
-    for name, loss in LOSSES.items():
-        table[name] = {}
-        for seed in range(options.seeds):
-            epochs = [f"training.num_train_epochs={options.epochs}"] if options.epochs else []
-            for vector, recall in held_out_recall([*loss, *epochs], seed).items():
-                table[name].setdefault(vector, []).append(recall)
-    vectors = list(next(iter(table.values())))
-    lines = [["loss", *vectors]]
-    lines += [[name, *(cell(recalls[v]) for v in vectors)] for name, recalls in table.items()]
-    for line in lines:
+    epochs = [f"training.num_train_epochs={options.epochs}"] if options.epochs else []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        evaluate(TINY, folder / "before")
+        lines: dict[str, list[Results]] = {}
+        for variant, program, settings in variants(folder, epochs):
+            lines[variant] = [
+                held_out(program, [*settings, *epochs, f"training.seed={seed}"], folder)
+                for seed in range(options.seeds)
+            ]
+        before = read(folder / "before")
+    for line in table({"before": [before], **lines}):
         sys.stdout.write("| " + " | ".join(line) + " |\n")
+    for seed, results in enumerate(lines["joint"]):
+        for result in results:
+            change = result["difference"][METRIC]
+            sys.stdout.write(
+                f"joint, seed {seed}: {label(result)}{' reversed' * result['reversed']} "
+                f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]\n"
+            )
 
 
-def held_out_recall(settings: list[str], seed: int) -> dict[str, float]:
-    """Train once, and return Recall@10 of each kind and size of vector, mean of both directions."""
-    with tempfile.TemporaryDirectory() as folder:
-        model, figures = Path(folder, "model"), Path(folder, "figures")
-        settings = [
-            *settings,
-            f"training.seed={seed}",
-            f"training.output_dir={model}",
-            "training.save_strategy=no",
-            "training.eval_strategy=no",
-            "training.eval_on_start=false",
-        ]
-        flags = [flag for setting in settings for flag in ("--set", setting)]
-        run("train.py", "--config", f"{DEMO}/demo_config.yaml", *flags)
-        rows = ["--data", f"{DEMO}/eval.jsonl", "--direction", "both", "--max-pixels", MAX_PIXELS]
-        run("-m", "jina", "evaluate", "--model", f"{model}", "--output", f"{figures}", *rows)
-        results = json.loads((figures / "metrics.json").read_text(encoding="utf-8"))["results"]
-    found: dict[str, list[float]] = {}
-    for result in results:
-        recall = result["metrics"]["recall@10"]["value"]
-        found.setdefault(f"{result['vectors']} {result['size']}", []).append(recall)
-    return {vector: mean(recalls) for vector, recalls in found.items()}
+def variants(
+    folder: Path, epochs: Sequence[str]
+) -> Iterator[tuple[str, Sequence[str], Sequence[str]]]:
+    """Yield each variant's name, program and settings; mines when it comes to that."""
+    yield "single, whole", TRAIN, [ALONE, "loss.matryoshka_dims=[]"]
+    yield "single, every size", TRAIN, [ALONE]
+    yield "joint", TRAIN, []
+    train(TRAIN, [*epochs, "training.seed=0"], folder / "miner")
+    mined, drawn = folder / "mined.jsonl", folder / "random.jsonl"
+    rows = ["--negatives", "2", "--max-pixels", MAX_PIXELS, "--cache", f"{folder}/cache"]
+    run("-m", "jina", "mine", f"{ROWS}/train.jsonl", "--model", f"{folder}/miner", *rows,
+        "--image-base-dir", f"{ROWS}", "--output", f"{mined}")  # fmt: skip
+    drawn.write_text(with_random_negatives(mined.read_text(encoding="utf-8")), encoding="utf-8")
+    for name, file in (("random", drawn), ("mined", mined)):
+        settings = [f"data.train={file}", f"data.image_base_dir={ROWS}"]
+        yield f"joint, {name} negatives", TRAIN, settings
+    yield "joint, batch 100, kept apart and masked", TRAIN, [LARGE]
+    yield "joint, batch 100, neither", UNMASKED, [LARGE]
+
+
+def with_random_negatives(mined: str) -> str:
+    """Return mined rows with as many random pictures of other things in place of each negative."""
+    draw = random.Random(0)  # noqa: S311 - not for secrets
+    rows = [json.loads(line) for line in mined.splitlines()]
+    lines = []
+    for row in rows:
+        others = [other["positive_image"] for other in rows if other["query"] != row["query"]]
+        if "negative_image" in row:
+            row["negative_image"] = draw.sample(others, len(row["negative_image"]))
+        row["metadata"].pop("mined", None)
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def held_out(program: Sequence[str], settings: Sequence[str], folder: Path) -> Results:
+    """Train once, and return the results on the held-out rows."""
+    train(program, settings, folder / "model")
+    with tempfile.TemporaryDirectory() as after:
+        evaluate(f"{folder}/model", Path(after, "eval"), "--baseline", f"{folder}/before")
+        return read(Path(after, "eval"))
+
+
+def train(program: Sequence[str], settings: Sequence[str], model: Path) -> None:
+    """Run the demo with other settings."""
+    settings = [
+        *settings,
+        f"training.output_dir={model}",
+        "training.save_strategy=no",
+        "training.report_to=none",
+        f"data.eval={ROWS}/eval.jsonl",
+    ]
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    run(*program, "--config", CONFIG, *flags, "--overwrite")
+
+
+def evaluate(model: str, output: Path, *options: str) -> None:
+    """Rank the held-out rows in both directions."""
+    run("-m", "jina", "evaluate", "--model", model, "--data", f"{ROWS}/eval.jsonl", "--direction",
+        "both", "--dtype", "float32", "--max-pixels", MAX_PIXELS, "--output", f"{output}",
+        *options)  # fmt: skip
+
+
+def read(folder: Path) -> Results:
+    """Return the results of an evaluation."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["results"]
 
 
 def run(*arguments: str) -> None:
@@ -84,10 +140,21 @@ def run(*arguments: str) -> None:
         sys.exit(done.stdout + done.stderr)
 
 
-def cell(recalls: list[float]) -> str:
-    """Return mean and range, in percent."""
-    low, high = min(recalls), max(recalls)
-    return f"{mean(recalls):.1%} ({low:.1%} to {high:.1%})"
+def table(lines: dict[str, list[Results]]) -> Iterator[list[str]]:
+    """Yield a heading and a line for each variant: means of both directions, over seeds."""
+    vectors = list(dict.fromkeys(label(result) for result in lines["before"][0]))
+    yield [METRIC, *vectors]
+    for name, runs in lines.items():
+        columns = [
+            [mean(r["metrics"][METRIC]["value"] for r in run if label(r) == vector) for run in runs]
+            for vector in vectors
+        ]
+        yield [name, *(f"{mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns)]
+
+
+def label(result: dict) -> str:
+    """Return the kind and size of the vectors of a result."""
+    return f"{result['vectors']}-{result['size']}"
 
 
 if __name__ == "__main__":

@@ -124,7 +124,13 @@ def command(folder: Path) -> list[str]:
         "training.output_dir": folder / "out",
     }
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [sys.executable, "train.py", "--config", str(DEMO / "demo_config.yaml"), *sets]
+    return [
+        sys.executable,
+        "train.py",
+        "--config",
+        str(ROOT / "benchmarks/random_weights.yaml"),
+        *sets,
+    ]
 
 
 def sample_of(process: int, seconds: float, step: int) -> Sample:
