@@ -477,27 +477,25 @@ def test_the_tiny_checkpoint_command_refuses_a_folder_in_use(tmp_path, caplog):
 
 
 @pytest.mark.slow
-def test_the_demo_learns_its_training_rows(tmp_path):
-    tiny, out = tmp_path / "tiny", tmp_path / "out"
-    command = [
-        sys.executable,
-        "-m",
-        "jina",
-        "tiny-checkpoint",
-        "--output",
-        str(tiny),
-        "--seed",
-        "0",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True)
-    settings = (f"model.base_model_path={tiny}", f"training.output_dir={out}")
-    command = [sys.executable, "train.py", "--config", "data/demo/demo_config.yaml"]
-    command += [part for setting in settings for part in ("--set", setting)]
+def test_the_demo_finds_pictures_by_words_it_was_taught_and_leaves_other_tasks_alone(tmp_path):
+    command = [sys.executable, "train.py", "--config", "examples/new_language/config.yaml"]
+    command += ["--set", f"training.output_dir={tmp_path / 'out'}"]
     subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    newest = max(out.glob("checkpoint-*"), key=lambda folder: int(folder.name.split("-")[1]))
-    history = json.loads((newest / "trainer_state.json").read_text())["log_history"]
-    losses = [entry["contrastive_loss"] for entry in history if "contrastive_loss" in entry]
-    assert losses[-1] < losses[0] / 3
+    results = json.loads((tmp_path / "out/eval/after/metrics.json").read_text())["results"]
+    changes = {
+        result["reversed"]: result["difference"]["ndcg@10"]["low"]
+        for result in results
+        if (result["vectors"], result["size"]) == ("single", 192)
+    }
+    assert set(changes) == {False, True}
+    assert min(changes.values()) > 0
+    base, trained = (
+        JinaEmbeddingsV4Model.from_pretrained(folder, dtype="float32")
+        for folder in (ROOT / "data/tiny_jina", tmp_path / "out")
+    )
+    for task, is_equal in (("text-matching", True), ("code", True), ("retrieval", False)):
+        vectors = (model.encode_text("kurbağa", task=task) for model in (base, trained))
+        assert torch.equal(*vectors) == is_equal, task
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from jina.export.parity import compare
 from jina.export.parity_items import Vectors, read_parity_items
 from jina.export.reference import embed_items
 from jina.export.reload import ReloadError, embed_in_fresh_process
-from tests.export.conftest import ROWS
+from tests.export.conftest import ROOT, ROWS
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +131,12 @@ def test_a_broken_folder_is_an_error_that_says_why(tmp_path):
         embed_in_fresh_process(
             items, tmp_path / "none", tmp_path, format="merged", task="retrieval", prompts={}
         )
+
+
+@pytest.mark.parametrize("format_", ["sentence-transformers", "multi-vector", "merged", "official"])
+def test_the_tiny_jina_embeds_as_we_do_in_every_format(exported, format_):
+    dtype = "auto" if format_ == "official" else "float32"  # official keeps the file's
+    _, report = exported(format_, model=ROOT / "data/tiny_jina", dtype=dtype)
+    found = lowest(report)
+    assert min(v for (kind, _), v in found.items() if "list" not in kind) >= 0.9999
+    assert report.maxsim_difference is None or report.maxsim_difference <= 1e-4
