@@ -1,6 +1,6 @@
 """Pretrain the tiny Jina: every weight of a small model in the official layout, on a CPU.
 
-    python -m recipes.pretrain_tiny --data DIR --output DIR [--seed 0] [--texts 500] [--steps 1800]
+    python -m recipes.pretrain_tiny --data DIR --output DIR [--seed 0] [--texts 500] [--steps 1500]
 
     1. texts:  the decoder learns what MiniLM makes of texts in 28 languages
     2. pairs:  tower and decoder learn what the teachers make of pictures, from ever new views, and
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--texts", type=int, default=500, help="steps with texts alone")
-    parser.add_argument("--steps", type=int, default=1800, help="steps with pictures")
+    parser.add_argument("--steps", type=int, default=1500, help="steps with pictures")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--save-every", type=int, default=40)
     parser.add_argument("--validate-every", type=int, default=100)
