@@ -127,16 +127,16 @@ def train_from(
 ) -> None:
     """Load the model, train on from a checkpoint or from the start, save, measure and push."""
     model, args = load_model(config, inputs)
-    evaluation = None
+    evaluation, table = None, []
     if inputs.eval_set is not None:
         evaluation = RunEvaluation(config, inputs.eval_set, Path(args.output_dir))
         if start is None or not evaluation.is_begun:
-            evaluation.measure_before(model)
+            table = evaluation.measure_before(model)
     if start is not None:
         args.eval_on_start = False  # it has been, before the first step
     trainer = build_trainer(config, inputs, model, args, run)
     facts = startup_facts(config, inputs, trainer)
-    logger.info("%s\n", startup_report(facts))
+    logger.info("%s\n", "\n".join([startup_report(facts), "", *table]))
     with StopOnSignal() as stop:
         trainer.add_callback(stop)
         trainer.train(None if start is None else str(start.path))

@@ -12,7 +12,6 @@ at the share of that speed which training usually comes to.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,9 +23,9 @@ from typing import Any
 import torch
 
 import train
+from benchmarks.random_weights import arguments, build_model
 from jina.models.checkpoint import ADAPTER_WEIGHTS
 from jina.models.flops import PEAK_TFLOPS, TERA, StepFlops
-from jina.models.tiny_checkpoint import build_tiny_checkpoint
 from jina.training.checkpointing import (
     LOSS_STATE,
     OPTIMIZER,
@@ -40,7 +39,6 @@ from jina.training.config_sections import TrainingSection
 from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.training_state import random_state
 
-DEMO = Path(__file__).parents[1] / "data/demo"
 INTERVAL = int(TrainingSection().save_steps)
 STEPS, SAVE_STEPS, LIMIT = 60, 10, 0.05
 ADAPTER = 59_936_768  # parameters of one, tests/models/test_true_size.py
@@ -83,23 +81,19 @@ class Clock:
 
 def demo_lines(folder: Path) -> list[str]:
     """Train the demo for a while, time its saves, and describe the share."""
-    rows = map(json.loads, (DEMO / "train.jsonl").read_text(encoding="utf-8").splitlines())
-    build_tiny_checkpoint(folder / "model", [row["positive"] for row in rows], seed=0)
+    build_model(folder)
     settings = {
-        "model.base_model_path": folder / "model",
         "data.eval": "null",
         "training.eval_strategy": "no",
-        "training.output_dir": folder / "out",
         "training.max_steps": STEPS,
         "training.save_strategy": "steps",
         "training.save_steps": SAVE_STEPS,
         "training.save_total_limit": 2,
     }
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     saves, runs = Clock(), Clock()
     JinaEmbeddingTrainer._save_checkpoint = saves.around(JinaEmbeddingTrainer._save_checkpoint)
     JinaEmbeddingTrainer.train = runs.around(JinaEmbeddingTrainer.train)
-    if train.main(["--config", "benchmarks/random_weights.yaml", *sets]):
+    if train.main(arguments(settings, folder)):
         raise RuntimeError("the run failed, see above")
     newest = folder / f"out/checkpoint-{STEPS}"
     size = sum(file.stat().st_size for file in newest.rglob("*") if file.is_file())

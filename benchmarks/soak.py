@@ -27,11 +27,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jina.models.tiny_checkpoint import build_tiny_checkpoint
+from benchmarks.random_weights import arguments, build_model
 from jina.training.checkpointing import complete_checkpoints
 
 ROOT = Path(__file__).parents[1]
-DEMO = ROOT / "data/demo"
 SECONDS = 5.0  # between two samples
 WARM_SHARE = 1 / 6  # of the run, before which nothing is judged
 TABLE_ROWS = 12
@@ -116,21 +115,8 @@ def soak(folder: Path, seconds: float) -> tuple[list[Sample], int]:
 
 def command(folder: Path) -> list[str]:
     """Build a tiny checkpoint in a folder and return the command that trains it there."""
-    rows = map(json.loads, (DEMO / "train.jsonl").read_text(encoding="utf-8").splitlines())
-    build_tiny_checkpoint(folder / "model", [row["positive"] for row in rows], seed=0)
-    settings = {
-        **SETTINGS,
-        "model.base_model_path": folder / "model",
-        "training.output_dir": folder / "out",
-    }
-    sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [
-        sys.executable,
-        "train.py",
-        "--config",
-        str(ROOT / "benchmarks/random_weights.yaml"),
-        *sets,
-    ]
+    build_model(folder)
+    return [sys.executable, "train.py", *arguments(SETTINGS, folder)]
 
 
 def sample_of(process: int, seconds: float, step: int) -> Sample:

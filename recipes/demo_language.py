@@ -24,24 +24,19 @@ from pathlib import Path
 from PIL import Image
 
 from data.recipes.common import BAD_INPUT, FetchError, fetch_npm
-from recipes.tiny_sources import (
-    EMOJI_3D,
-    EMOJI_NAMES,
-    VARIATION,
-    emoji_names,
-    emoji_pictures,
-)
+from data.recipes.emoji import NAMES, PICTURES, VARIATION
+from data.recipes.emoji import PACKAGES as EMOJI
+from recipes.tiny_packages import NPM
+from recipes.tiny_sources import emoji_names, emoji_pictures
 
 ANNOTATIONS = "cldr-annotations-full"
-PACKAGES = (
-    f"{EMOJI_3D}@1.1.0",
-    f"{EMOJI_NAMES}@17.0.0",
-    f"{ANNOTATIONS}@48.2.0",
-    "@iconify-json/fluent-emoji-flat@1.2.6",  # for its list of codes
-    "@iconify-json/noto@1.2.9",
-    "@iconify-json/twemoji@1.2.5",
-)
 TAUGHT = ("noto", "twemoji")
+DRAWN = tuple(f"@iconify-json/{name}@" for name in (*TAUGHT, "fluent-emoji-flat"))  # has codes
+PACKAGES = (
+    *EMOJI,
+    *(package for package in NPM if package.startswith(DRAWN)),
+    f"{ANNOTATIONS}@48.2.0",
+)
 LICENCES = {"fluent-emoji-3d": "MIT", "noto": "Apache-2.0", "twemoji": "CC-BY-4.0"}
 KINDS = range(3, 8)  # emojibase's groups: animals, food, places, pastimes, objects
 NUM_THINGS = 200
@@ -52,8 +47,8 @@ logger = logging.getLogger("smartembed")
 
 def things(unpacked: Path) -> list[str]:
     """Return the codes of the things, in the order of their hashes."""
-    text = (unpacked / EMOJI_NAMES / "package/en/data.json").read_text(encoding="utf-8")
-    drawn = (unpacked / EMOJI_3D / "package/assets").glob("*.webp")
+    text = (unpacked / NAMES / "package/en/data.json").read_text(encoding="utf-8")
+    drawn = (unpacked / PICTURES / "package/assets").glob("*.webp")
     codes = {file.stem.replace(VARIATION, "") for file in drawn} & {
         emoji["hexcode"].lower().replace(VARIATION, "")
         for emoji in json.loads(text)

@@ -34,8 +34,6 @@ class Batches:
             if place not in held_out and not FLAG.match(key):
                 self.things.setdefault(key, []).append(place)
         self.names = sorted(self.things)
-        places = {text: place for place, text in enumerate(data.texts)}
-        self.caption_places = torch.tensor([places[found["en"]] for found in data.captions])
 
     def pairs(self, generator: Generator, progress: float) -> tuple[list[int], list[str], Tensor]:
         """Return pictures, a caption of each in some language, and a view of each.

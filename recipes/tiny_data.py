@@ -59,6 +59,11 @@ class TinySet:
         }
         return cls(pixels=np.load(folder / "pictures.npy"), **values, **features)
 
+    def caption_places(self) -> Tensor:
+        """Return (N,) the place of each picture's English caption among the texts."""
+        places = {text: place for place, text in enumerate(self.texts)}
+        return torch.tensor([places[captions["en"]] for captions in self.captions])
+
     def held_out(self) -> list[int]:
         """Return the pictures for choosing: clip art whose captions no other picture has."""
         counts: dict[str, int] = {}

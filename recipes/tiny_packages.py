@@ -17,12 +17,12 @@ import zipfile
 from pathlib import Path
 
 from data.recipes.common import BAD_INPUT, FetchError, fetch_debian, fetch_npm
+from data.recipes.emoji import PACKAGES as EMOJI
 from recipes.tiny_data import build_set
-from recipes.tiny_sources import EMOJI_3D, EMOJI_NAMES, plain
+from recipes.tiny_sources import plain
 
 NPM = (
-    f"{EMOJI_3D}@1.1.0",
-    f"{EMOJI_NAMES}@17.0.0",
+    *EMOJI,
     "@iconify-json/fluent-emoji-flat@1.2.6",
     "@iconify-json/noto@1.2.9",
     "@iconify-json/noto-v1@1.2.5",

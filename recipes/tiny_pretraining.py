@@ -166,7 +166,7 @@ class Pretraining:
         images = embed(self.model, batch, multi=True)
         texts = embed(self.model, text_batch(self.model, captions, prompt), multi=True)
         english = [self.data.captions[place]["en"] for place in places]
-        wanted = self.targets.texts[batches.caption_places[places]]
+        wanted = self.targets.captions[places]
         picture = distance(images.single, self.targets.pictures[places])
         sight = sight_loss(self.head, features, self.targets.sights[places])
         more = self.teach_texts(batches, TEXTS_BESIDE, generator)

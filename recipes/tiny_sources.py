@@ -20,9 +20,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-VARIATION = "-fe0f"
-EMOJI_3D = "@lobehub/fluent-emoji-3d"
-EMOJI_NAMES = "emojibase-data"
+from data.recipes.emoji import NAMES, PICTURES, VARIATION
+
 ICON_SETS = ("fluent-emoji-flat", "noto", "noto-v1", "twemoji", "emojione", "fxemoji")
 CLIP_ART = "usr/share/openclipart"
 # Interface icons, playing cards and rows of like shapes say nothing of what pictures show.
@@ -74,7 +73,7 @@ def plain(text: str) -> str:
 def emoji_names(unpacked: Path) -> dict[str, dict[str, str]]:
     """Return the names of each emoji by language; skin tones aren't among them."""
     names: dict[str, dict[str, str]] = {}
-    for file in sorted((unpacked / EMOJI_NAMES / "package").glob("*/data.json")):
+    for file in sorted((unpacked / NAMES / "package").glob("*/data.json")):
         for emoji in json.loads(file.read_text(encoding="utf-8")):
             code = emoji["hexcode"].lower().replace(VARIATION, "")
             names.setdefault(code, {})[file.parent.name] = emoji["label"]
@@ -85,7 +84,7 @@ def emoji_pictures(
     unpacked: Path, names: dict[str, dict[str, str]], icon_sets: Sequence[str] = ICON_SETS
 ) -> Iterator[tuple[str, str, dict[str, str], Image.Image]]:
     """Yield set, key, names and picture of every emoji that has names, set by set."""
-    for file in sorted((unpacked / EMOJI_3D / "package/assets").glob("*.webp")):
+    for file in sorted((unpacked / PICTURES / "package/assets").glob("*.webp")):
         code = file.stem.replace(VARIATION, "")
         if code in names:
             yield "fluent-emoji-3d", code, names[code], Image.open(file)

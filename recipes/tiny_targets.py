@@ -31,12 +31,14 @@ class Targets:
 
     Attributes:
         texts: (M, H) of length 1, single vectors of English texts.
+        captions: (N, H) those of pictures' English captions.
         pictures: (N, H) of length 1, single vectors of pictures.
         sights: (N, 2 F) mean feature of each picture in the tower: the image teacher's two
             vectors, what all pictures share taken off, each of length 1.
     """
 
     texts: Tensor
+    captions: Tensor
     pictures: Tensor
     sights: Tensor
 
@@ -50,19 +52,21 @@ class Targets:
         """
         held_out = set(data.held_out())
         trained = torch.tensor([n for n in range(len(data.keys)) if n not in held_out])
-        places = {text: place for place, text in enumerate(data.texts)}
-        captions = torch.tensor([places[found["en"]] for found in data.captions])
+        captions = data.caption_places()
         texts = data.text_features - data.text_features[captions[trained]].mean(0)
         seen = data.picture_features - data.picture_features[trained].mean(0)
         counts = Counter(data.keys)
         weights = torch.tensor([1 / counts[data.keys[place]] for place in trained])
         found = ridge(seen[trained], texts[captions[trained]], weights)
         texts, pictures = normalize(texts, dim=1), normalize(seen @ found, dim=1)
-        spread = pictures.T @ pictures / len(pictures) + TEXT_SHARE * texts.T @ texts / len(texts)
+        known = pictures[trained]
+        spread = known.T @ known / len(known) + TEXT_SHARE * texts.T @ texts / len(texts)
         directions = torch.linalg.eigh(spread)[1].flip(1)[:, :size]
         halves = [normalize(half, dim=1) for half in seen.chunk(2, dim=1)]
+        texts = normalize(texts @ directions, dim=1)
         return cls(
-            texts=normalize(texts @ directions, dim=1),
+            texts=texts,
+            captions=texts[captions],
             pictures=normalize(pictures @ directions, dim=1),
             sights=torch.cat(halves, dim=1),
         )

@@ -45,6 +45,8 @@ def complaints_about(words):
         parse_options(rest[2:])
     elif rest[0] == "-m" and find_spec(rest[1]) is None:
         yield rest[1]
+    elif rest[0].endswith(".py") and not (ROOT / rest[0]).is_file():
+        yield rest[0]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
@@ -60,6 +62,7 @@ def test_the_walk_finds_commands_and_what_is_wrong_with_them():
     assert first == ["python", "train.py", "--set", "loss.temprature=1", "--dry-run"]
     assert list(complaints_about(first)) == ["loss.temprature=1"]
     assert list(complaints_about(second)) == ["tests/nowhere.py"]
+    assert list(complaints_about(["python", "examples/gone.py"])) == ["examples/gone.py"]
     with pytest.raises(SystemExit):
         list(complaints_about(["python", "-m", "jina", "mine", "rows.jsonl", "--modle", "x"]))
     everywhere = [c for file in DOCUMENTS for c in commands_of(file.read_text(encoding="utf-8"))]

@@ -325,6 +325,7 @@ def test_a_run_with_held_out_rows_ends_with_a_report(run, held_out, tmp_path):
     assert code == 0
     assert [printed.count(f"held-out {step}/3") for step in range(4)] == [1, 0, 1, 1]
     start, end = map(printed.index, ("Held-out rows, before training", "Held-out rows, after"))
+    assert printed.index("Settings that differ") < start  # what is measured is known by then
     assert "single-128 " in printed[start:end]
     assert "  change  " in printed[end:]
     out = tmp_path / "out"

@@ -17,6 +17,7 @@ from data.recipes.common import Row, copy_new, fetch_npm, run_recipe
 
 PICTURES = "@lobehub/fluent-emoji-3d"
 NAMES = "emojibase-data"
+PACKAGES = (f"{PICTURES}@1.1.0", f"{NAMES}@17.0.0")
 # Asks for the picture in colour, and is left out of some file names.
 VARIATION = "-fe0f"
 
@@ -57,6 +58,6 @@ if __name__ == "__main__":
     run_recipe(
         "emoji",
         build,
-        packages=[f"{PICTURES}@1.1.0", f"{NAMES}@17.0.0"],
+        packages=PACKAGES,
         fetch=fetch_npm,
     )

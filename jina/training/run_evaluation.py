@@ -83,8 +83,8 @@ class RunEvaluation:
         """Whether the base model has been measured, by the run that is resumed."""
         return (self.folder / BEFORE).is_dir()  # there only when it is complete
 
-    def measure_before(self, model: JinaEmbeddingsV4Model) -> None:
-        """Measure the base model and show it, in place of what an earlier run left.
+    def measure_before(self, model: JinaEmbeddingsV4Model) -> list[str]:
+        """Measure the base model, in place of what an earlier run left, and return a table of it.
 
         Raises:
             EvaluationError: there is nothing to measure.
@@ -94,7 +94,7 @@ class RunEvaluation:
         if Processes.current().is_first:
             for name in (BEFORE, AFTER, RUN):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
-        self._measure(model, BEFORE, None)
+        return self._measure(model, BEFORE, None)
 
     def finish(
         self, model: JinaEmbeddingsV4Model, state: TrainerState, startup: dict[str, Any]
@@ -110,8 +110,9 @@ class RunEvaluation:
         """
         try:
             comparison = Comparison.read(self.folder / BEFORE)
-            self._measure(model, AFTER, comparison)
+            table = self._measure(model, AFTER, comparison)
             if Processes.current().is_first:
+                logger.info("\n%s", "\n".join(table))
                 write_run_record(self, state, startup)
                 if "multi" in self.settings.vectors:
                     write_matches(model, self.folder, self.dataset)
@@ -122,7 +123,7 @@ class RunEvaluation:
 
     def _measure(
         self, model: JinaEmbeddingsV4Model, name: Path, comparison: Comparison | None
-    ) -> None:
+    ) -> list[str]:
         plan, left_out = plan_evaluation(self.dataset, self.settings)
         about = {
             "smartembed": jina.__version__,
@@ -139,10 +140,8 @@ class RunEvaluation:
             left_out=left_out,
             comparison=comparison,
         )
-        if Processes.current().is_first:
-            logger.info("Held-out rows, %s training", name.name)
-            for line in report_lines(results, problems, comparison):
-                logger.info("%s", line)
+        heading = f"Held-out rows, {name.name} training"
+        return [heading, *report_lines(results, problems, comparison)]
 
 
 def write_run_record(run: RunEvaluation, state: TrainerState, startup: dict[str, Any]) -> None:

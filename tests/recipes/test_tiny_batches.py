@@ -38,9 +38,9 @@ def test_translations_share_the_place_of_their_english_text(batches, tiny_set):
         assert tiny_set.texts[place].lower() in text.lower()
 
 
-def test_each_picture_is_told_where_its_english_caption_stands(batches, tiny_set):
+def test_each_picture_is_told_where_its_english_caption_stands(tiny_set):
     english = [captions["en"] for captions in tiny_set.captions]
-    assert [tiny_set.texts[place] for place in batches.caption_places] == english
+    assert [tiny_set.texts[place] for place in tiny_set.caption_places()] == english
 
 
 def test_flags_and_held_out_pictures_never_come(tiny_set):

@@ -63,6 +63,12 @@ def test_what_is_learned_of_pictures_is_better_known_when_they_come_again(new_ru
         assert after < 0.9 * before, name
 
 
+def test_what_texts_are_to_become_is_learned_from_texts_alone(new_run, monkeypatch):
+    monkeypatch.setattr(tiny_pretraining, "TEXTS_ALONE", 32)
+    losses = [found["text"] for found in learn(new_run("texts", [Stage(80, 3e-3, False)]), 80)]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+
+
 def test_the_learning_rate_rises_stays_and_falls():
     stage = Stage(200, 1.0, has_pictures=True)
     rates = [stage.rate_at(step) for step in range(200)]

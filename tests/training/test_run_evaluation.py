@@ -68,7 +68,7 @@ def test_before_and_after_are_measured_alike_and_the_tables_say_both(
     run, jina_model, fresh_model, caplog
 ):
     caplog.set_level("INFO", logger="smartembed")
-    run.measure_before(jina_model)
+    first = run.measure_before(jina_model)
     trained = fresh_model()
     for name, parameter in trained.named_parameters():
         if "lora_B.retrieval" in name:
@@ -86,13 +86,14 @@ def test_before_and_after_are_measured_alike_and_the_tables_say_both(
     old, new = (r["metrics"]["ndcg@10"]["value"] for r in (before, whole))
     change = whole["difference"]["ndcg@10"]
     assert old != new
-    lines = [record.message for record in caplog.records]
-    start, end = (lines.index(f"Held-out rows, {name} training") for name in ("before", "after"))
-    assert any(line.startswith(f"single-64   {old:.3f} [") for line in lines[start:end])
-    place = next(n for n in range(end, len(lines)) if lines[n].startswith("single-64 "))
+    assert first[0] == "Held-out rows, before training"
+    assert any(line.startswith(f"single-64   {old:.3f} [") for line in first)
+    (table,) = [r.message for r in caplog.records if "Held-out rows, after training" in r.message]
+    lines = table.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith("single-64 "))
     assert f" {new:.3f} [" in lines[place]
     assert f"  change    {change['value']:+.3f} [" in lines[place + 1]
-    assert any(line.startswith("multi-16 ") for line in lines[end:])
+    assert any(line.startswith("multi-16 ") for line in lines)
     assert (run.folder / "run/report.html").is_file()
 
 
