@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from jina.export.export_settings import Export, ExportError
 from jina.export.merging import MergedWeights
-from jina.export.model_card import CARD, model_card, read_card_facts, template
+from jina.export.model_card import CARD, model_card, read_base, read_card_facts, template
 from jina.export.parity import ParityReport, compare
 from jina.export.parity_items import (
     BOTH,
@@ -166,8 +166,11 @@ def _write_card(
         dtype=str(dtype).removeprefix("torch."),
         **_prompts(settings.task),
     )
+    facts = read_card_facts(source.checkpoint.path)
+    if not facts["base"]:
+        facts["base"] = read_base(source.checkpoint.path, source.config.text_config.hidden_size)
     card = model_card(
-        **read_card_facts(source.checkpoint.path),
+        **facts,
         loading=loading,
         format_=settings.format,
         parity=[*report.lines(), *(f"Accepted loss: {loss}." for loss in report.losses())],

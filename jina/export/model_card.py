@@ -15,15 +15,17 @@ from string import Template
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from jina.training.yaml_loading import looks_secret
 
 TEMPLATES = Path(__file__).parent / "templates"
 BASE_MODEL = "jinaai/jina-embeddings-v4"
+OFFICIAL_SIZE = 2048  # numbers of a single vector: whatever derives from it has them
 CARD = "README.md"
 SECRET = re.compile(r"(^|_)(key|credentials?)$", re.IGNORECASE)  # beside what looks secret
 FACTS = re.compile(r"<!-- smartembed: (\{.*\}) -->")
+NO_FACTS: dict[str, Any] = {"configuration": {}, "data": {}, "metrics": {}, "base": {}}
 LIBRARIES = {
     "official": "transformers",
     "merged": "transformers",
@@ -36,6 +38,7 @@ def model_card(
     configuration: Mapping[str, Any],
     data: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    base: Mapping[str, Any] | None = None,
     *,
     loading: str = "",
     format_: str = "official",
@@ -48,6 +51,7 @@ def model_card(
         data: counts by name, such as `{"rows to train on": 679}`.
         metrics: by name, `before` (optional) and `after` the training, each the value and the two
             ends of its 95 % interval.
+        base: what `read_base` says of the checkpoint it derives from; if empty, the official one.
         loading: Markdown on how to load this folder.
         format_: which of the export formats the folder has.
         parity: lines of the parity report of an export.
@@ -55,17 +59,16 @@ def model_card(
     Returns:
         Markdown with a metadata block that the hub reads.
     """
-    configuration, data, metrics = (
-        without_private(part or {}) for part in (configuration, data, metrics)
+    configuration, data, metrics, base = (
+        without_private(part or {}) for part in (configuration, data, metrics, base)
     )
-    facts = {"configuration": configuration, "data": data, "metrics": metrics}
+    facts = {"configuration": configuration, "data": data, "metrics": metrics, "base": base}
     comment = json.dumps(facts, ensure_ascii=False).replace(">", "\\u003e")
     parts = [
-        f"---\n{_metadata(metrics, format_)}\n---",
-        f"# Jina Embeddings V4{', fine-tuned' if configuration else ''}\n\n"
-        "Embeds texts and images in one space. "
-        f"Made from [{BASE_MODEL}](https://huggingface.co/{BASE_MODEL}) with SmartEmbed.",
-        template("licence", base=BASE_MODEL),
+        f"---\n{_metadata(metrics, base, format_)}\n---",
+        f"# {base.get('name', 'Jina Embeddings V4')}{', fine-tuned' if configuration else ''}\n\n"
+        f"Embeds texts and images in one space. Made from {_origin(base)} with SmartEmbed.",
+        _licence(base),
         *_section("How to load it", loading),
         *_section("Parity with the checkpoint it was exported from", "\n".join(parity)),
         *_section("Results", _results(metrics)),
@@ -77,17 +80,37 @@ def model_card(
 
 
 def read_card_facts(folder: Path) -> dict[str, Any]:
-    """Return configuration, data and metrics of a folder's card; empty ones if it tells none."""
+    """Return configuration, data, metrics and base of a folder's card; empty if it tells none."""
     file = folder / CARD
     found = FACTS.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
-    unknown: dict[str, Any] = {"configuration": {}, "data": {}, "metrics": {}}
     if not found:
-        return unknown
+        return NO_FACTS
     try:
         facts = json.loads(found[-1])
     except ValueError:
-        return unknown  # a card somebody wrote by hand
-    return {name: facts[name] if isinstance(facts.get(name), dict) else {} for name in unknown}
+        return NO_FACTS  # a card somebody wrote by hand
+    return {name: facts[name] if isinstance(facts.get(name), dict) else {} for name in NO_FACTS}
+
+
+def read_base(folder: Path, size: int) -> dict[str, str]:
+    """Return name and licence of a checkpoint that isn't, and can't derive from, the official one.
+
+    Args:
+        folder: of the checkpoint; its card's metadata may name a licence.
+        size: numbers of its single vectors.
+
+    Returns:
+        Nothing if they are as many as the official one has.
+    """
+    if size == OFFICIAL_SIZE:
+        return {}
+    file = folder / CARD
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    try:
+        licence = ModelCard(text, ignore_metadata_errors=True).data.license
+    except (ValueError, yaml.YAMLError):
+        licence = None  # a card somebody wrote by hand
+    return {"name": folder.resolve().name, "licence": str(licence or "unknown")}
 
 
 def template(name: str, **values: str) -> str:
@@ -96,9 +119,31 @@ def template(name: str, **values: str) -> str:
     return Template(text).substitute(values).rstrip()
 
 
-def _metadata(metrics: Mapping[str, Any], format_: str) -> str:
+def _origin(base: Mapping[str, str]) -> str:
+    """Return what names the base, linked if it is the official one."""
+    return f"`{base['name']}`" if base else f"[{BASE_MODEL}](https://huggingface.co/{BASE_MODEL})"
+
+
+def _licence(base: Mapping[str, str]) -> str:
+    if base:
+        return template("licence_other", base=_origin(base), licence=base["licence"])
+    return template("licence", base=_origin(base))
+
+
+def _metadata(metrics: Mapping[str, Any], base: Mapping[str, str], format_: str) -> str:
     """Return the YAML block; results appear in it where there are any."""
-    name = "jina-embeddings-v4-finetuned"
+    kind = [] if format_ == "official" else [format_]
+    name = f"{base.get('name', 'jina-embeddings-v4')}-finetuned"
+    terms = (
+        {"license": base["licence"]}
+        if base
+        else {
+            "base_model": BASE_MODEL,
+            "license": "other",
+            "license_name": "non-commercial-as-the-base-model",
+            "license_link": f"https://huggingface.co/{BASE_MODEL}",
+        }
+    )
     results = [
         EvalResult(
             task_type="retrieval",
@@ -110,13 +155,10 @@ def _metadata(metrics: Mapping[str, Any], format_: str) -> str:
         for metric, values in metrics.items()
     ]
     return ModelCardData(
-        base_model=BASE_MODEL,
         library_name=LIBRARIES[format_],
-        license="other",
-        license_name="non-commercial-as-the-base-model",
-        license_link=f"https://huggingface.co/{BASE_MODEL}",
         pipeline_tag="visual-document-retrieval",
-        tags=["jina-embeddings-v4", "multimodal-embedding", "feature-extraction", format_],
+        tags=["jina-embeddings-v4", "multimodal-embedding", "feature-extraction", *kind],
+        **terms,
         **({"model_name": name, "eval_results": results} if results else {}),
     ).to_yaml()
 

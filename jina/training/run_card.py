@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.export.model_card import CARD, model_card, template
+from jina.export.model_card import CARD, model_card, read_base, template
+from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.retrieval.comparison import KEY_FIELDS, METRICS_FILE
 from jina.retrieval.durable_files import publish
 from jina.retrieval.report_page.run_record import AFTER, BEFORE
@@ -38,7 +39,9 @@ def write_card(
     counts = {name: told for key, data in datasets.items() for name, told in _counts(key, data)}
     metrics = measured(folder) if datasets.get("data.eval") is not None else {}
     loading = template("official", task=config.lora.tasks[0])
-    card = model_card(resolved_settings(config), counts, metrics, loading=loading)
+    source = config.require_base_model_path()
+    base = read_base(source, read_config(source).text_config.hidden_size)
+    card = model_card(resolved_settings(config), counts, metrics, base, loading=loading)
     publish(folder / CARD, lambda file: file.write_text(card, encoding="utf-8"))
 
 

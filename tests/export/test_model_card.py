@@ -7,7 +7,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
-from jina.export.model_card import model_card, read_card_facts
+from jina.export.model_card import model_card, read_base, read_card_facts
 
 CONFIGURATION = {
     "model": {"base_model_path": "/home/somebody/models/jina-v4", "dtype": "bfloat16"},
@@ -57,6 +57,30 @@ def test_a_card_without_results_has_no_results_block():
 def test_the_licence_warning_is_always_there(card):
     assert "may not be used\n> commercially" in card
     assert "may not be used\n> commercially" in model_card({}, {})
+
+
+def test_what_derives_from_another_checkpoint_names_that_one_and_its_licence(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Small\n", encoding="utf-8")
+    base = read_base(folder, 192)
+    text = model_card(CONFIGURATION, DATA, METRICS, base)
+    data = ModelCard(text).data
+    assert (data.license, data.base_model, data.model_name) == (
+        "cc-by-4.0",
+        None,
+        "small-finetuned",
+    )
+    assert "jinaai" not in text
+    assert "Made from `small` with" in text
+    assert read_base(folder, 2048) == {}
+
+
+@pytest.mark.parametrize("text", [None, "# My own card", "---\nlicense: [\n---\n"])
+def test_a_checkpoint_that_names_no_licence_has_an_unknown_one(tmp_path, text):
+    if text is not None:
+        (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    assert read_base(tmp_path, 64) == {"name": tmp_path.name, "licence": "unknown"}
 
 
 def test_metrics_stand_before_and_after_with_their_intervals(card):
@@ -109,7 +133,7 @@ def test_facts_can_hold_what_would_end_a_comment(tmp_path):
 def test_a_folder_without_such_a_card_tells_nothing(tmp_path, text):
     if text is not None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
-    assert read_card_facts(tmp_path) == {"configuration": {}, "data": {}, "metrics": {}}
+    assert not any(read_card_facts(tmp_path).values())
 
 
 def test_only_a_trained_model_is_called_fine_tuned(card):
