@@ -45,15 +45,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         evaluate(TINY, folder / "before")
+        before = read(folder / "before")
+        vectors = list(dict.fromkeys(label(result) for result in before))
+        write_line([METRIC, *vectors])
+        write_line(["before", *cells([before], vectors)])
         lines: dict[str, list[Results]] = {}
         for variant, program, settings in variants(folder, epochs):
             lines[variant] = [
                 held_out(program, [*settings, *epochs, f"training.seed={seed}"], folder)
                 for seed in range(options.seeds)
             ]
-        before = read(folder / "before")
-    for line in table({"before": [before], **lines}):
-        sys.stdout.write("| " + " | ".join(line) + " |\n")
+            write_line([variant, *cells(lines[variant], vectors)])
     for seed, results in enumerate(lines["joint"]):
         for result in results:
             change = result["difference"][METRIC]
@@ -140,16 +142,19 @@ def run(*arguments: str) -> None:
         sys.exit(done.stdout + done.stderr)
 
 
-def table(lines: dict[str, list[Results]]) -> Iterator[list[str]]:
-    """Yield a heading and a line for each variant: means of both directions, over seeds."""
-    vectors = list(dict.fromkeys(label(result) for result in lines["before"][0]))
-    yield [METRIC, *vectors]
-    for name, runs in lines.items():
-        columns = [
-            [mean(r["metrics"][METRIC]["value"] for r in run if label(r) == vector) for run in runs]
-            for vector in vectors
+def cells(runs: Sequence[Results], vectors: Sequence[str]) -> Iterator[str]:
+    """Yield the metric of each kind and size of vectors, mean of both directions: over seeds."""
+    for vector in vectors:
+        values = [
+            mean(r["metrics"][METRIC]["value"] for r in run if label(r) == vector) for run in runs
         ]
-        yield [name, *(f"{mean(c):.3f} ({min(c):.3f} to {max(c):.3f})" for c in columns)]
+        yield f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def write_line(fields: Sequence[str]) -> None:
+    """Print a line of the table at once: the whole takes half an hour."""
+    sys.stdout.write("| " + " | ".join(fields) + " |\n")
+    sys.stdout.flush()
 
 
 def label(result: dict) -> str:
