@@ -5,6 +5,8 @@
     1. texts:  the decoder learns what MiniLM makes of texts in 28 languages
     2. pairs:  tower and decoder learn what the teachers make of pictures, from ever new views, and
                to find them by captions
+    3. again:  the same twice more, for a short while, with a learning rate that rises and falls,
+               and each time half the way back
 
 `python -m recipes.tiny_packages` fetches and builds the data. Every random number is drawn from the
 seed and the number of the step, and the state is saved every few minutes: the same command goes on
@@ -24,6 +26,8 @@ from recipes.tiny_evaluation import validate
 from recipes.tiny_model import write_checkpoint
 from recipes.tiny_pretraining import Pretraining, Stage
 
+AGAIN = 0.12  # of the steps with pictures
+
 logger = logging.getLogger("smartembed")
 
 
@@ -42,7 +46,8 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", stream=sys.stdout, level=logging.INFO)
     options.output.mkdir(parents=True, exist_ok=True)
     data = TinySet.read(options.data)
-    stages = [Stage(options.texts, 5e-3, False), Stage(options.steps, 3e-3, True)]
+    again = Stage(round(AGAIN * options.steps), 1.5e-3, True, grown=0.6, is_averaged=True)
+    stages = [Stage(options.texts, 5e-3, False), Stage(options.steps, 3e-3, True), again, again]
     run = Pretraining(data, options.output, stages, options.seed)
     run.resume()
     train(run, Batches(data, options.batch), options)

@@ -53,15 +53,19 @@ def token_vectors(tokenized: Sequence[Sequence[int]], features: Tensor, count: i
     return torch.where(counts > 0, spread, torch.randn(count, features.shape[1]))
 
 
-def distance(vectors: Tensor, targets: Tensor) -> Tensor:
-    """Return how far (N, H) vectors are from their targets: the mean of 1 - cosine."""
-    return (1 - cosine_similarity(vectors, targets)).mean()
+def distance(vectors: Tensor, targets: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return how far (N, H) vectors are from their targets, cut to each of some sizes.
+
+    The mean of 1 - cosine.
+    """
+    found = [1 - cosine_similarity(vectors[:, :size], targets[:, :size]) for size in sizes]
+    return torch.stack(found).mean()
 
 
 def sight_loss(head: TowerHead, features: Tensor, targets: Tensor) -> Tensor:
     """Return how far (N, H) mean features are from the image teacher's two vectors (N, 2 F)."""
     halves = zip(head(features).chunk(2, dim=1), targets.chunk(2, dim=1), strict=True)
-    return sum(distance(found, wanted) for found, wanted in halves) / 2
+    return sum(distance(found, wanted, [wanted.shape[1]]) for found, wanted in halves) / 2
 
 
 def pair_loss(

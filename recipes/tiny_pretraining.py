@@ -56,16 +56,24 @@ class Stage:
         steps: how many.
         rate: the highest learning rate.
         has_pictures: whether there are pictures, and not only texts.
+        grown: how far views have grown when it begins, from 0 to 1.
+        is_averaged: whether it ends half way between where it began and where it came to.
     """
 
     steps: int
     rate: float
     has_pictures: bool
+    grown: float = 0.0
+    is_averaged: bool = False
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a line up, level, and a line down to nothing."""
         left = (self.steps - step) / max(1, round(self.steps * FALL))
         return self.rate * min(1, (step + 1) / WARM_UP, left)
+
+    def growth_at(self, step: int) -> float:
+        """Return how far views have grown at a step, from 0 to 1."""
+        return self.grown + (1 - self.grown) * step / self.steps
 
 
 class Pretraining:
@@ -77,11 +85,11 @@ class Pretraining:
             new_checkpoint(folder / "start", corpus(data), seed=seed)
         torch.manual_seed(seed)
         self.model = train_all(folder / "start")
-        dims = SHAPE.vectors["matryoshka_dims"]
-        self.targets = Targets.of(data, dims[-1])
+        self.sizes = SHAPE.vectors["matryoshka_dims"]
+        self.targets = Targets.of(data, self.sizes[-1])
         sight_size = self.targets.sights.shape[1]
         self.head = TowerHead(SHAPE.text["hidden_size"], sight_size)
-        self.loss = ContrastiveLoss(WEIGHTS, dims, symmetric=True)
+        self.loss = ContrastiveLoss(WEIGHTS, self.sizes, symmetric=True)
         self.weights = base_parameters(self.model)
         self.start_tokens()
         self.trained = {**self.weights, **dict(self.head.named_parameters(prefix="head"))}
@@ -132,10 +140,12 @@ class Pretraining:
 
     def learn(self, stage: Stage, step: int, batches: Batches) -> dict[str, float]:
         """Make one step and return its losses."""
+        if stage.is_averaged and step == 0:
+            self.save_weights()
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16):
             losses = (
-                self.pair_losses(batches, generator, step / stage.steps)
+                self.pair_losses(batches, generator, stage.growth_at(step))
                 if stage.has_pictures
                 else {"text": self.teach_texts(batches, TEXTS_ALONE, generator)}
             )
@@ -146,6 +156,8 @@ class Pretraining:
                 group["lr"] = stage.rate_at(step) * group["share"]
             optimizer.step()
             optimizer.zero_grad()
+        if stage.is_averaged and step == stage.steps - 1:
+            self.go_half_way_back()
         self.step += 1
         return {name: loss.item() for name, loss in losses.items()}
 
@@ -154,7 +166,7 @@ class Pretraining:
         texts, places = batches.texts(count, generator)
         prompt = ("Query", "Passage")[torch.randint(2, (), generator=generator).item()]
         vectors = embed(self.model, text_batch(self.model, texts, prompt), multi=False).single
-        return distance(vectors, self.targets.texts[places])
+        return distance(vectors, self.targets.texts[places], self.sizes)
 
     def pair_losses(
         self, batches: Batches, generator: Generator, progress: float
@@ -167,16 +179,29 @@ class Pretraining:
         texts = embed(self.model, text_batch(self.model, captions, prompt), multi=True)
         english = [self.data.captions[place]["en"] for place in places]
         wanted = self.targets.captions[places]
-        picture = distance(images.single, self.targets.pictures[places])
+        picture = distance(images.single, self.targets.pictures[places], self.sizes)
         sight = sight_loss(self.head, features, self.targets.sights[places])
         more = self.teach_texts(batches, TEXTS_BESIDE, generator)
         return {
             "pairs": PAIR_WEIGHT * pair_loss(self.loss, texts, images, english),
             "picture": PICTURE_WEIGHT * picture,
             "sight": SIGHT_WEIGHT * sight,
-            "caption": TEXT_WEIGHT / 2 * distance(texts.single, wanted),
+            "caption": TEXT_WEIGHT / 2 * distance(texts.single, wanted, self.sizes),
             "text": TEXT_WEIGHT / 2 * more,
         }
+
+    def save_weights(self) -> None:
+        """Write the weights as they are at the beginning of a stage."""
+        weights = {name: weight.detach().contiguous() for name, weight in self.weights.items()}
+        save_file(weights, self.folder / "before.safetensors")
+
+    def go_half_way_back(self) -> None:
+        """Set the weights to the mean of what they are and were at the beginning of the stage.
+
+        The mean generalizes better than either (Lookahead, Zhang and others, 2019).
+        """
+        for name, before in load_file(self.folder / "before.safetensors").items():
+            self.weights[name].data.lerp_(before, 0.5)
 
     def save(self) -> None:
         """Write everything that a later run needs to go on."""

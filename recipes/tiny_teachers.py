@@ -19,8 +19,8 @@ from transformers import AutoTokenizer, BertConfig, BertModel, Dinov2Config, Din
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
 DEVIATION = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-VIT_SIDE = 112  # pixels; 64 patches
-BATCH = 64
+VIT_SIDE = 224  # pixels; 256 patches
+BATCH = 32
 
 
 def vit_from_onnx(file: Path) -> Dinov2Model:

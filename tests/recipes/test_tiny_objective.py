@@ -21,8 +21,17 @@ def random_unit(*shape, seed=0):
 
 def test_vectors_at_their_targets_cost_nothing():
     targets = random_unit(20, 12)
-    assert distance(3 * targets, targets) < 1e-5
-    assert distance(random_unit(20, 12, seed=1), targets) > 0.5
+    assert distance(3 * targets, targets, [4, 12]) < 1e-5
+    assert distance(random_unit(20, 12, seed=1), targets, [4, 12]) > 0.5
+
+
+def test_every_size_of_a_vector_is_compared_with_its_target():
+    targets = random_unit(20, 12)
+    small = torch.cat([targets[:, :4], torch.zeros(20, 8)], dim=1)
+    assert distance(small, targets, [4]) < 1e-5
+    both = distance(small, targets, [4, 12])
+    torch.testing.assert_close(both, distance(small, targets, [12]) / 2, atol=1e-5, rtol=0)
+    assert both > 0.1
 
 
 def test_pictures_are_compared_with_each_of_the_teachers_two_vectors():

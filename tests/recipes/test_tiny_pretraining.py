@@ -69,6 +69,30 @@ def test_what_texts_are_to_become_is_learned_from_texts_alone(new_run, monkeypat
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
+@pytest.mark.parametrize("is_averaged", [True, False])
+def test_an_averaged_stage_ends_half_way_back_also_when_it_was_cut_off(new_run, is_averaged):
+    def run(name, is_averaged):
+        stage = Stage(3, 1e-2, has_pictures=True, is_averaged=is_averaged)
+        return new_run(name, [Stage(1, 1e-2, has_pictures=False), stage])
+
+    whole, parts = run("whole", False), run("parts", is_averaged)
+    learn(whole, 1)
+    before = {name: weight.detach().clone() for name, weight in whole.weights.items()}
+    learn(whole, 3)
+    learn(parts, 3)
+    parts.save()
+    again = run("parts", is_averaged)
+    learn(again, 1)
+    share = 0.5 if is_averaged else 0
+    for name, weight in again.weights.items():
+        torch.testing.assert_close(weight, whole.weights[name].lerp(before[name], share))
+
+
+def test_views_of_a_later_stage_are_grown_already():
+    assert [Stage(4, 1.0, True).growth_at(step) for step in (0, 2)] == [0, 0.5]
+    assert [Stage(4, 1.0, True, grown=0.8).growth_at(step) for step in (0, 2)] == [0.8, 0.9]
+
+
 def test_the_learning_rate_rises_stays_and_falls():
     stage = Stage(200, 1.0, has_pictures=True)
     rates = [stage.rate_at(step) for step in range(200)]
