@@ -41,6 +41,7 @@ from recipes.tiny_targets import Targets
 WARM_UP = 30  # steps of each stage
 FALL = 0.3  # share of a stage's steps in which its learning rate falls
 DECAY = 0.05
+BEGINNING = "beginning.safetensors"
 ADAM_SHARE = 0.4  # of the learning rate
 TEXTS_ALONE, TEXTS_BESIDE = 384, 96  # texts of a step without and with pictures
 # Little of the captions' own pairs: with more the teachers are forgotten, and with them all that no
@@ -141,7 +142,7 @@ class Pretraining:
     def learn(self, stage: Stage, step: int, batches: Batches) -> dict[str, float]:
         """Make one step and return its losses."""
         if stage.is_averaged and step == 0:
-            self.save_weights()
+            self.keep_beginning()
         generator = Generator().manual_seed(self.seed * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16):
             losses = (
@@ -190,17 +191,17 @@ class Pretraining:
             "text": TEXT_WEIGHT / 2 * more,
         }
 
-    def save_weights(self) -> None:
+    def keep_beginning(self) -> None:
         """Write the weights as they are at the beginning of a stage."""
         weights = {name: weight.detach().contiguous() for name, weight in self.weights.items()}
-        save_file(weights, self.folder / "before.safetensors")
+        save_file(weights, self.folder / BEGINNING)
 
     def go_half_way_back(self) -> None:
         """Set the weights to the mean of what they are and were at the beginning of the stage.
 
         The mean generalizes better than either (Lookahead, Zhang and others, 2019).
         """
-        for name, before in load_file(self.folder / "before.safetensors").items():
+        for name, before in load_file(self.folder / BEGINNING).items():
             self.weights[name].data.lerp_(before, 0.5)
 
     def save(self) -> None:

@@ -25,7 +25,9 @@ OFFICIAL_SIZE = 2048  # numbers of a single vector: whatever derives from it has
 CARD = "README.md"
 SECRET = re.compile(r"(^|_)(key|credentials?)$", re.IGNORECASE)  # beside what looks secret
 FACTS = re.compile(r"<!-- smartembed: (\{.*\}) -->")
-NO_FACTS: dict[str, Any] = {"configuration": {}, "data": {}, "metrics": {}, "base": {}}
+FACT_NAMES = ("configuration", "data", "metrics", "base")
+LICENCE = re.compile(r"[\w.+-]+")  # an identifier of the hub
+UNKNOWN_BASE = {"name": "another-checkpoint", "licence": "unknown"}
 LIBRARIES = {
     "official": "transformers",
     "merged": "transformers",
@@ -62,7 +64,9 @@ def model_card(
     configuration, data, metrics, base = (
         without_private(part or {}) for part in (configuration, data, metrics, base)
     )
-    facts = {"configuration": configuration, "data": data, "metrics": metrics, "base": base}
+    if base:
+        base = {**UNKNOWN_BASE, **base}  # a name that looks secret was left out
+    facts = dict(zip(FACT_NAMES, (configuration, data, metrics, base), strict=True))
     comment = json.dumps(facts, ensure_ascii=False).replace(">", "\\u003e")
     parts = [
         f"---\n{_metadata(metrics, base, format_)}\n---",
@@ -83,13 +87,11 @@ def read_card_facts(folder: Path) -> dict[str, Any]:
     """Return configuration, data, metrics and base of a folder's card; empty if it tells none."""
     file = folder / CARD
     found = FACTS.findall(file.read_text(encoding="utf-8")) if file.is_file() else []
-    if not found:
-        return NO_FACTS
     try:
-        facts = json.loads(found[-1])
+        facts = json.loads(found[-1]) if found else {}
     except ValueError:
-        return NO_FACTS  # a card somebody wrote by hand
-    return {name: facts[name] if isinstance(facts.get(name), dict) else {} for name in NO_FACTS}
+        facts = {}  # a card somebody wrote by hand
+    return {name: facts[name] if isinstance(facts.get(name), dict) else {} for name in FACT_NAMES}
 
 
 def read_base(folder: Path, size: int) -> dict[str, str]:
@@ -100,7 +102,7 @@ def read_base(folder: Path, size: int) -> dict[str, str]:
         size: numbers of its single vectors.
 
     Returns:
-        Nothing if they are as many as the official one has.
+        `name` and `licence`; nothing if they are as many as the official one has.
     """
     if size == OFFICIAL_SIZE:
         return {}
@@ -110,7 +112,11 @@ def read_base(folder: Path, size: int) -> dict[str, str]:
         licence = ModelCard(text, ignore_metadata_errors=True).data.license
     except (ValueError, yaml.YAMLError):
         licence = None  # a card somebody wrote by hand
-    return {"name": folder.resolve().name, "licence": str(licence or "unknown")}
+    is_known = isinstance(licence, str) and LICENCE.fullmatch(licence)
+    return {
+        "name": folder.resolve().name,
+        "licence": licence if is_known else UNKNOWN_BASE["licence"],
+    }
 
 
 def template(name: str, **values: str) -> str:

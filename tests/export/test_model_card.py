@@ -66,21 +66,39 @@ def test_what_derives_from_another_checkpoint_names_that_one_and_its_licence(tmp
     base = read_base(folder, 192)
     text = model_card(CONFIGURATION, DATA, METRICS, base)
     data = ModelCard(text).data
-    assert (data.license, data.base_model, data.model_name) == (
-        "cc-by-4.0",
-        None,
-        "small-finetuned",
-    )
+    assert (data.license, data.base_model) == ("cc-by-4.0", None)
+    assert data.model_name == "small-finetuned"
     assert "jinaai" not in text
     assert "Made from `small` with" in text
     assert read_base(folder, 2048) == {}
 
 
-@pytest.mark.parametrize("text", [None, "# My own card", "---\nlicense: [\n---\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "# My own card",
+        "---\nlicense: [\n---\n",
+        "---\nlicense: [mit, gpl]\n---\n",
+        '---\nlicense: "mit <!-- free"\n---\n',
+    ],
+)
 def test_a_checkpoint_that_names_no_licence_has_an_unknown_one(tmp_path, text):
     if text is not None:
         (tmp_path / "README.md").write_text(text, encoding="utf-8")
     assert read_base(tmp_path, 64) == {"name": tmp_path.name, "licence": "unknown"}
+
+
+def test_a_base_whose_name_looks_secret_is_not_named():
+    secret = "hf_" + "a1B2" * 9
+    text = model_card({}, {}, base={"name": secret, "licence": "mit"})
+    assert secret not in text
+    assert "derive from `another-checkpoint`, which names its licence as: mit." in text
+
+
+def test_the_facts_of_one_folder_are_not_told_of_another(tmp_path):
+    read_card_facts(tmp_path)["base"] = {"name": "small", "licence": "mit"}
+    assert not read_card_facts(tmp_path)["base"]
 
 
 def test_metrics_stand_before_and_after_with_their_intervals(card):
