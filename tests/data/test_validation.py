@@ -20,7 +20,7 @@ from jina.data.image_loading import ImageError, load_image, pixel_identity
 from jina.data.records import RecordError, read_samples
 from jina.data.row_index import as_number, item_identity
 from jina.data.validation import DataError, Problem, read_row, scan
-from tests.data.test_image_loading import HOSTILE_PATHS
+from tests.data.test_hostile_images import HOSTILE_PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["cat", "кот", "猫", "dog", "tree", "sofa", "a\u2028b"]

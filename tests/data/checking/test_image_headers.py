@@ -10,7 +10,9 @@ from PIL.PngImagePlugin import PngInfo
 from jina.data.checking import image_headers
 from jina.data.checking.image_headers import END_BYTES, read_header
 from jina.data.image_loading import ImageError, load_image
-from tests.data.image_corpus import HOSTILE, PICTURE, VALID, chunk, saved
+from tests.data.hostile_images import HOSTILE
+from tests.data.image_files import PICTURE, chunk, saved
+from tests.data.odd_images import VALID
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 END = chunk(b"IEND", b"")
