@@ -8,8 +8,8 @@ pictures and pictures for words. What changes from line to line:
 - batches of 100, where a quarter of the rows meet the other drawing of the same thing unless rows
   with one content are kept apart and masked: both, or neither.
 
-Prints nDCG@10, mean and range over seeds, of each kind and size of vector, and for each seed of
-`joint` the change with its 95 % interval.
+Prints nDCG@10, mean and range over seeds, of each kind and size of vector, then recall@10, and for
+each seed of `joint` the change of nDCG@10 with its 95 % interval.
 """
 
 import argparse
@@ -27,7 +27,7 @@ TINY = "data/tiny_jina"
 ROWS = Path("data/demo/turkish")
 CONFIG = "examples/new_language/config.yaml"
 MAX_PIXELS = "12544"  # of the configuration
-METRIC = "ndcg@10"
+METRIC, RECALL = "ndcg@10", "recall@10"
 ALONE = "loss.weights={single: 1, multi: 0, kl: 0}"
 LARGE = "training.per_device_train_batch_size=100"
 TRAIN, UNMASKED = ("train.py",), ("-m", "benchmarks.unmasked")
@@ -47,15 +47,18 @@ def main() -> None:
         evaluate(TINY, folder / "before")
         before = read(folder / "before")
         vectors = list(dict.fromkeys(label(result) for result in before))
+        lines: dict[str, list[Results]] = {"before": [before]}
         write_line([METRIC, *vectors])
-        write_line(["before", *cells([before], vectors)])
-        lines: dict[str, list[Results]] = {}
+        write_line(["before", *cells(lines["before"], vectors, METRIC)])
         for variant, program, settings in variants(folder, epochs):
             lines[variant] = [
                 held_out(program, [*settings, *epochs, f"training.seed={seed}"], folder)
                 for seed in range(options.seeds)
             ]
-            write_line([variant, *cells(lines[variant], vectors)])
+            write_line([variant, *cells(lines[variant], vectors, METRIC)])
+    write_line([RECALL, *vectors])
+    for variant, runs in lines.items():
+        write_line([variant, *cells(runs, vectors, RECALL)])
     for seed, results in enumerate(lines["joint"]):
         for result in results:
             change = result["difference"][METRIC]
@@ -142,11 +145,11 @@ def run(*arguments: str) -> None:
         sys.exit(done.stdout + done.stderr)
 
 
-def cells(runs: Sequence[Results], vectors: Sequence[str]) -> Iterator[str]:
+def cells(runs: Sequence[Results], vectors: Sequence[str], metric: str) -> Iterator[str]:
     """Yield the metric of each kind and size of vectors, mean of both directions: over seeds."""
     for vector in vectors:
         values = [
-            mean(r["metrics"][METRIC]["value"] for r in run if label(r) == vector) for run in runs
+            mean(r["metrics"][metric]["value"] for r in run if label(r) == vector) for run in runs
         ]
         yield f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
