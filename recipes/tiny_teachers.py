@@ -82,7 +82,7 @@ def picture_features(file: Path, pixels: np.ndarray) -> Tensor:
     model = vit_from_onnx(file).to(torch.bfloat16)
     features = []
     for start in range(0, len(pixels), BATCH):
-        rgba = torch.from_numpy(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 255
+        rgba = torch.tensor(pixels[start : start + BATCH]).permute(0, 3, 1, 2).float() / 255
         rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
         rgb = interpolate(rgb, (VIT_SIDE, VIT_SIDE), mode="bicubic", antialias=True)
         states = model(((rgb - MEAN) / DEVIATION).bfloat16()).last_hidden_state.float()

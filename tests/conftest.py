@@ -4,6 +4,7 @@
 code computed on it; see its README.
 """
 
+import gc
 import json
 import os
 import socket
@@ -48,6 +49,12 @@ def no_network_for_children(tmp_path_factory):
         patch.setenv("NETWORK_ATTEMPTS", str(attempts))
         yield
     assert not attempts.exists(), attempts.read_text()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_are_no_garbage():
+    """Keep all that was imported out of garbage collections: each training run makes one."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def add_adapter(model: nn.Module, task: str, settings: AdapterSettings, *, empty
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=TARGETS,
-        init_lora_weights="gaussian",
+        init_lora_weights=False if empty else "gaussian",
         inference_mode=True,
     )
     config._register_custom_module({nn.Linear: LeanLora})
