@@ -12,6 +12,7 @@ Tux Paint's pictures and captions, on which the result is measured.
 import io
 import json
 import re
+import warnings
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
@@ -144,7 +145,9 @@ def clip_art(unpacked: Path) -> Iterator[tuple[str, str, dict[str, str], Image.I
         is_own = found and counts[plain(found)] <= SHARED_TITLE
         caption = found if is_own else words(files[name].stem)
         try:
-            picture = Image.open(files[name])
+            with warnings.catch_warnings():  # what is that large is left out below
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                picture = Image.open(files[name])
         except (UnidentifiedImageError, Image.DecompressionBombError):
             continue  # a few are empty files, and one is a poster
         if picture.width * picture.height <= LARGEST and plain(caption):

@@ -211,6 +211,7 @@ def _conflicts(settings: Mapping[str, Setting]) -> Iterator[Finding]:
     yield from _lora_conflicts(config.lora)
     yield from _loss_conflicts(config.loss)
     yield from _micro_batch_conflicts(config.training)
+    yield from _unnamed_held_out_rows(config.data, settings)
     yield from _source_conflicts(config.data)
     yield from _image_conflicts(config.data)
     yield from _evaluation_conflicts(config, settings)
@@ -250,6 +251,15 @@ def _micro_batch_conflicts(training: Any) -> Iterator[Finding]:
         keys = ("training.tokens_with_graph", "training.tokens_per_micro_batch")
         wrong = "less than training.tokens_per_micro_batch, whose graph is kept in any case"
         yield Finding(keys, wrong, show_value(graph), "raise it, or set it to null")
+
+
+def _unnamed_held_out_rows(data: DataSection, settings: Mapping[str, Setting]) -> Iterator[Finding]:
+    """Find rows of one's own whose run would be measured on the demo's."""
+    if data.train != FIELDS["data.train"].default and "data.eval" not in settings:
+        wrong = "left out beside rows of your own, which the demo's say nothing about"
+        advice = "name your held-out rows, or write eval: null"
+        got = f"data.train={show_value(data.train)}"
+        yield Finding(("data.eval", "data.train"), wrong, got, advice)
 
 
 def _source_conflicts(data: DataSection) -> Iterator[Finding]:

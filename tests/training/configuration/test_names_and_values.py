@@ -173,7 +173,6 @@ RIGHT_VALUES = [
     ("lora.tasks", "[text-matching, code]", ["text-matching", "code"]),
     ("lora.init", "new", "new"),
     ("lora.dropout", "0", 0.0),
-    ("data.train", "[data/demo/eval.jsonl]", ["data/demo/eval.jsonl"]),
     ("data.eval", "null", None),
     ("data.image_base_dir", "data/demo", "data/demo"),
     ("data.min_pixels", "784", 784),

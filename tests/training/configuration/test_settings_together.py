@@ -173,6 +173,16 @@ def test_the_base_model_is_measured_first_where_there_are_held_out_rows(load, pr
     assert "there is nothing to evaluate: data.eval is null" in problem
 
 
+def test_rows_of_ones_own_are_not_measured_on_the_demos(load, problems):
+    own = "data: {train: [data/demo/eval.jsonl]}"
+    (problem,) = problems(own)
+    assert problem.startswith("project_config.yaml: data.eval: left out beside rows of your own")
+    assert problem.endswith("; name your held-out rows, or write eval: null")
+    assert load(own, ["data.eval=null"]).data.eval_files == []
+    assert load(own, ["data.eval=data/demo/train.jsonl"]).data.eval_files
+    assert load().data.eval_files  # the demo's rows beside the demo's rows
+
+
 def test_missing_data_files_are_all_named(problems):
     text = "data:\n  train: [data/demo/train.jsonl, a.jsonl, b.jsonl]\n  eval: c.jsonl\n"
     found = problems(text + "  image_base_dir: nowhere\n")
@@ -224,6 +234,8 @@ def test_all_problems_of_all_kinds_are_reported_at_once(problems):
         "and lora.init is continue",
         "project_config.yaml:3: lora.tsk: unknown key",
         "project_config.yaml:5: data.train: no such file",
+        "project_config.yaml: data.eval: left out beside rows of your own, which the demo's say "
+        "nothing about",
         "project_config.yaml:7: training.learning_rate: must be a number",
         "project_config.yaml:9: training.seed: given twice",
         "project_config.yaml:10: training.hub_token: a secret does not belong here",
