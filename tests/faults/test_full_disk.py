@@ -74,6 +74,7 @@ def test_where_the_finished_model_is_written(run, tmp_path, tiny_folder, monkeyp
     assert all(torch.equal(other[key], tensor) for key, tensor in one.items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("time", "steps"), [(1, []), (4, [1])])
 def test_where_held_out_rows_are_measured(run, tmp_path, monkeypatch, time, steps):
     """Before training, and after its second step, which is saved only then."""

@@ -55,6 +55,7 @@ def test_the_plan_goes_from_texts_to_pictures(new_run):
     assert [step for _, step in run.plan()] == [2]
 
 
+@pytest.mark.slow
 def test_what_is_learned_of_pictures_is_better_known_when_they_come_again(new_run):
     run = new_run("falls", [Stage(40, 3e-3, has_pictures=True)])
     losses = learn(run, 40)
@@ -63,6 +64,7 @@ def test_what_is_learned_of_pictures_is_better_known_when_they_come_again(new_ru
         assert after < 0.9 * before, name
 
 
+@pytest.mark.slow
 def test_what_texts_are_to_become_is_learned_from_texts_alone(new_run, monkeypatch):
     monkeypatch.setattr(tiny_pretraining, "TEXTS_ALONE", 32)
     losses = [found["text"] for found in learn(new_run("texts", [Stage(80, 3e-3, False)]), 80)]

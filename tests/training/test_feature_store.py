@@ -70,6 +70,7 @@ def test_several_processes_fill_one_folder_and_learn_from_each_other(tmp_path):
     assert all(is_there(second, number) for number in range(3))
 
 
+@pytest.mark.slow
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     program = (
         "import sys, torch\n"
