@@ -12,7 +12,7 @@ from jina.commands.option_parser import OptionParser
 
 logger = logging.getLogger("smartembed")
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class Command(NamedTuple):
@@ -39,7 +39,7 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 bad input."""
+    """Run one command and return its exit code: 0 done, 2 bad input, 130 Ctrl-C."""
     command, options = parse_options(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     logger.setLevel(logging.INFO)  # ours; libraries only warn
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except command.BAD_INPUT as error:
         logger.error("%s", error)
         return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def parse_options(words: Sequence[str]) -> tuple[ModuleType, argparse.Namespace]:

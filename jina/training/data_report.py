@@ -75,7 +75,9 @@ def check_data(
     settings = config or JinaTrainingConfig()
     groups: Mapping[str, Sequence[Path]] = {str(file): [file] for file in files}
     if not files and config is not None:
-        groups = {"train": config.data.train_files, "eval": config.data.eval_files}
+        groups = {"train": config.data.train_files}
+        if config.data.eval is not None:
+            groups["eval"] = config.data.eval_files
     paths = [file for group in groups.values() for file in group]
     if not paths:
         raise ConfigError(["validate: nothing to check; got no FILE; name one, or --config FILE"])

@@ -102,6 +102,14 @@ def test_bad_input_ends_with_2_and_its_message(tmp_path, caplog):
     assert str(tmp_path) in caplog.text
 
 
+def test_an_interruption_ends_without_a_traceback(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jina.commands.tiny_checkpoint.run", interrupted)
+    assert main(["tiny-checkpoint", "--output", str(tmp_path)]) == 130
+
+
 # Options whose value is another thing in another command.
 OTHER_THINGS = {"--output", "--vectors", "--json"}
 

@@ -183,6 +183,13 @@ def test_given_files_are_checked_instead_of_the_configured_ones(config, rows, wr
     assert report.figures["overlaps"] == []
 
 
+def test_without_held_out_rows_nothing_is_in_common_with_them(config, rows, write_rows):
+    path = config(data={"train": str(write_rows(rows)), "eval": None})
+    report = check_data([], config=load_config(path))
+    assert report.figures["overlaps"] == []
+    assert check_data([], config=load_config(config())).figures["overlaps"]
+
+
 def test_limits_are_the_configuration_s(config, rows, write_rows):
     rows[0]["positive"] = "red " * 40
     path = config(data={"train": str(write_rows(rows)), "max_text_tokens": 16, "image_size": 28})
