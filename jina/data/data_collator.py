@@ -6,6 +6,8 @@
     hard negatives ─► the same under negative_; absent when the batch has none
     task ───────────► task, one for the batch
     scores ─────────► ratings (rows,); absent when the rows have none
+    other rows of a query ─► elsewhere, (pairs, 2): a row and the identity of a positive that it
+                      hasn't, which is no negative of it; absent when there are none
 
 Rows may have any number of positives and negatives: they are laid end to end, nothing is padded,
 repeated or filled in. A picture is cut into patches as its row comes by, and let go; one that came
@@ -62,10 +64,12 @@ class ContrastiveDataCollator:
         """
         sides: dict[str, list[tuple[Any, int]]] = {"query_": [], "positive_": [], "negative_": []}
         owners, tasks, scores = [], [], []
+        elsewhere: list[tuple[int, int]] = []
         for row, sample in enumerate(samples):
             tasks.append(sample.task)
             scores.append(sample.score)
             owners += [row] * len(sample.positives)
+            elsewhere += [(row, identity) for identity in sample.elsewhere]
             for prefix, items in zip(
                 sides, ((sample.query,), sample.positives, sample.negatives), strict=True
             ):
@@ -75,6 +79,8 @@ class ContrastiveDataCollator:
         if len(kinds) != 1:
             raise ValueError(f"batch: rows of one task, all with a score or none; got {kinds}")
         batch = {"task": tasks[0], "positive_owners": torch.tensor(owners)}
+        if elsewhere:
+            batch["elsewhere"] = torch.tensor(elsewhere)
         if scores[0] is not None:
             batch["ratings"] = torch.tensor(scores, dtype=torch.float32)
         for prefix, side in sides.items():

@@ -51,7 +51,11 @@ class LoadedItem:
 
 @dataclass(frozen=True)
 class LoadedSample:
-    """A sample with its pixels, ready for the collator."""
+    """A sample with its pixels, ready for the collator.
+
+    Attributes:
+        elsewhere: identities, as numbers, of the positives that other rows have for this query.
+    """
 
     query: LoadedItem
     positives: tuple[LoadedItem, ...]
@@ -61,6 +65,7 @@ class LoadedSample:
     source: str | None
     id: str | None
     where: str
+    elsewhere: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
             source=sample.source,
             id=sample.id,
             where=sample.where,
+            elsewhere=tuple(self.index.positives_elsewhere(range(len(self))[index]).tolist()),
         )
 
     def __getitems__(self, indices: Sequence[int]) -> Iterator[LoadedSample]:

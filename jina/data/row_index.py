@@ -12,6 +12,7 @@ import struct
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
@@ -137,6 +138,23 @@ class RowIndex:
     def positive_identities(self) -> tuple[np.ndarray, np.ndarray]:
         """Identities of all positives, end to end, and the (rows + 1,) offsets of the rows."""
         return self.positives.identities, self.positives.offsets
+
+    def positives_elsewhere(self, row: int) -> np.ndarray:
+        """Return the identities of the positives that other rows name for a row's query."""
+        queries, positives = self._positives_by_query
+        query = self.queries.identities[row]
+        start, stop = (np.searchsorted(queries, query, side) for side in ("left", "right"))
+        own = self.positives.identities[slice(*self.positives.offsets[row : row + 2])]
+        return np.setdiff1d(positives[start:stop], own)
+
+    @cached_property
+    def _positives_by_query(self) -> tuple[np.ndarray, np.ndarray]:
+        """The query and the identity of each positive, by query; a graded one may be no match."""
+        rows = self.positives.rows
+        kept = self.is_rated[rows] == 0
+        queries, positives = self.queries.identities[rows[kept]], self.positives.identities[kept]
+        order = np.argsort(queries, kind="stable")
+        return queries[order], positives[order]
 
     def images_of(self, row: int) -> list[ImageFacts]:
         """Return the image of each item of a row, queries before positives before negatives."""

@@ -84,30 +84,39 @@ class Pairing:
 
 
 def pair_candidates(
-    query_identities: Tensor, candidate_identities: Tensor, *, owners: Tensor
+    query_identities: Tensor,
+    candidate_identities: Tensor,
+    *,
+    owners: Tensor,
+    elsewhere: Tensor | None = None,
 ) -> Pairing:
     """Sort out positives, negatives and false negatives of a batch by identity, not similarity.
 
     A candidate is a false negative of a query if it has the content of the query itself, or of one
-    of that query's positives, in whichever row of the batch the two met.
+    of that query's positives, in whichever row of the batch, or elsewhere, the two met.
 
     Args:
         query_identities: (N,) int64 content hashes.
         candidate_identities: (C,) int64 content hashes, positives first.
         owners: (P,) int64, the row each positive belongs to.
+        elsewhere: (E, 2) int64, a row and the content hash of a positive of its query that no row
+            of the batch need have.
     """
     known, rows = query_identities.unique(return_inverse=True)
     contents, columns = candidate_identities.unique(return_inverse=True)
     # a query and its positives, wherever they met; and a query that is a candidate, too
-    itself = torch.searchsorted(contents, known).clamp(max=len(contents) - 1)
-    is_candidate = contents[itself] == known
-    alike = torch.cat(
-        [
-            torch.stack([rows[owners], columns[: len(owners)]]),
-            torch.stack([torch.arange(len(known), device=known.device), itself])[:, is_candidate],
-        ],
-        dim=1,
-    )
+    queries = torch.arange(len(known), device=known.device)
+    right = [torch.stack([rows[owners], columns[: len(owners)]]), _among(contents, queries, known)]
+    if elsewhere is not None:
+        owner, identities = elsewhere.T.contiguous()
+        right.append(_among(contents, rows[owner], identities))
+    alike = torch.cat(right, dim=1)
     own = torch.stack([owners, torch.arange(len(owners), device=owners.device)])
     sizes = (len(known), len(contents))
     return Pairing(rows, columns, own, alike.unique(dim=1), sizes)
+
+
+def _among(contents: Tensor, queries: Tensor, identities: Tensor) -> Tensor:
+    """Pair queries with the contents that have their identities, where there are such: (2, E)."""
+    places = torch.searchsorted(contents, identities).clamp(max=len(contents) - 1)
+    return torch.stack([queries, places])[:, contents[places] == identities]

@@ -79,13 +79,16 @@ def gather_batch(batch: dict[str, Any], own: Embeddings) -> GlobalBatch:
     parts = [own.part(end - count, end) for end, count in zip(ends, counts, strict=True)]
     queries, positives, negatives = _gather_vectors(parts)
     ratings = [batch["ratings"]] if "ratings" in batch else []
-    query_ids, positive_ids, negative_ids, owners, *ratings = gather_rows(
-        [*identities, batch["positive_owners"] + first_query, *ratings]
+    elsewhere = batch.get("elsewhere", torch.stack([nobody, nobody], dim=1)).clone()
+    elsewhere[:, 0] += first_query
+    query_ids, positive_ids, negative_ids, owners, elsewhere, *ratings = gather_rows(
+        [*identities, batch["positive_owners"] + first_query, elsewhere, *ratings]
     )
+    candidate_ids = torch.cat([positive_ids, negative_ids])
     return GlobalBatch(
         queries=queries,
         candidates=_join(positives, negatives),
-        pairing=pair_candidates(query_ids, torch.cat([positive_ids, negative_ids]), owners=owners),
+        pairing=pair_candidates(query_ids, candidate_ids, owners=owners, elsewhere=elsewhere),
         ratings=ratings[0] if ratings else None,
         rows=range(first_query, first_query + counts[0]),
         positives=range(first_positive, first_positive + counts[1]),

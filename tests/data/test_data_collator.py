@@ -102,6 +102,34 @@ def test_rows_of_one_content_never_score_as_negatives(batch_of, rows, seed):
         assert pairing.is_positive[row].tolist() == [id(c) in own for c in candidates]
 
 
+def test_an_answer_that_only_a_row_elsewhere_names_is_no_negative(processor, write_rows):
+    rows = [
+        {"query": "X", "positive": "a"},
+        {"query": "X", "positive": ["b", "a"]},
+        {"query": "Y", "positive": "b"},
+        {"query": "Z", "positive": "c", "negative": "a"},
+    ]
+    dataset = MultimodalDataset(write_rows(rows))
+    collate = ContrastiveDataCollator(processor, max_text_tokens=64)
+
+    def negatives(**known):
+        return pair_candidates(
+            batch["query_identities"],
+            torch.cat([batch["positive_identities"], batch["negative_identities"]]),
+            owners=batch["positive_owners"],
+            **known,
+        ).tile(0, 3).is_negative.tolist()  # fmt: skip
+
+    batch = collate([dataset[0], dataset[2], dataset[3]])
+    assert negatives(elsewhere=batch["elsewhere"]) == [
+        [False, False, True, False],  # of X neither a nor b
+        [True, False, True, True],
+        [True, True, False, True],
+    ]
+    assert negatives()[0] == [False, True, True, False]
+    assert "elsewhere" not in collate([dataset[2], dataset[3]])
+
+
 @pytest.mark.parametrize(
     ("task", "query", "positive"),
     [

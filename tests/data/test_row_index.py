@@ -114,3 +114,16 @@ def test_a_row_costs_its_columns_and_nothing_else(index):
     assert index.nbytes == 3 * row + 9 * item + 3 * (3 + 1) * 8
     assert {column.dtype.hasobject for column in index.columns().values()} == {False}
     assert np.issubdtype(index.query_identities.dtype, np.int64)
+
+
+def test_the_positives_of_a_query_are_gathered_from_all_rows():
+    texts = [("X", ["a", "b"]), ("Y", ["b"]), ("X", ["c", "b"]), ("X", ["d"]), ("X", ["a"])]
+    rows = [({"query": q, "positive": p}, [NO_IMAGE] * (1 + len(p))) for q, p in texts]
+    graded = {"query": "X", "positive": "far", "task": "text-matching", "score": 0}
+    index = index_of(columns_of([*rows, (graded, [NO_IMAGE] * 2)]).columns())
+    names = {as_number(item_identity(text, b"")): text for text in ("a", "b", "c", "d", "far")}
+    found = [
+        {names[number] for number in index.positives_elsewhere(row).tolist()}
+        for row in range(len(index))
+    ]
+    assert found[:5] == [{"c", "d"}, set(), {"a", "d"}, {"a", "b", "c"}, {"b", "c", "d"}]

@@ -165,6 +165,25 @@ def test_copies_in_another_process_are_masked(in_two_processes, monkeypatch):
     assert [part["rows"].tolist() for part in parts] == [[0, 1], [2, 3]]
 
 
+def test_what_a_process_knows_of_its_rows_masks_candidates_of_the_other(in_two_processes):
+    steps = [random_step(2, seed=seed) for seed in (3, 6)]
+    for number, step in enumerate(steps):
+        step.batch["query_identities"] = torch.tensor([1, 2]) + 10 * number
+        step.batch["positive_identities"] = step.batch["positive_owners"] + 7 + 10 * number
+    steps[1].batch["elsewhere"] = torch.tensor([[0, 7], [1, 99]])  # 7 is the first process's
+
+    def roles(rank):
+        own = Embeddings(steps[rank].vectors[0], None)
+        pairing = gather_batch(steps[rank].batch, own).pairing
+        return {"negatives": pairing.tile(0, 4).is_negative, "contents": pairing.column_contents}
+
+    parts = in_two_processes(roles)
+    for part in parts:
+        is_seven = part["contents"] == part["contents"][0]
+        assert not part["negatives"][2][is_seven].any()
+        assert part["negatives"][3][is_seven].all()
+
+
 # ---- with the model ------------------------------------------------------------------------
 
 
