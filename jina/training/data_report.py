@@ -102,8 +102,10 @@ def _add_crowded(found: Scan, figures: Figures, measures: Measures) -> None:
     """Refuse rows whose images leave the text beside them no room under the run's limits."""
     crowded = list(texts_without_room(found.files, found.index, measures))
     rows = len({(problem.file, problem.line) for problem in crowded})
+    order = {str(file): place for place, file in enumerate(found.files)}
     found.problems += crowded
-    figures["problems"] += [problem.as_dict() for problem in crowded]
+    found.problems.sort(key=lambda problem: (order[problem.file], problem.line))
+    figures["problems"] = [problem.as_dict() for problem in found.problems]
     figures["accepted"] -= rows
     figures["refused"] += rows
 

@@ -1,6 +1,7 @@
 """`python -m jina validate`: exit codes, JSON, limits of a configuration, and no harm done."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,11 @@ def test_a_text_without_room_beside_its_image_is_a_problem_only_for_a_run(
     assert f"{file}:3: query_image: leaves the text beside it no room; got 6 vision tokens" in said
     assert "1 problem: 1 of 8 rows can't be used." in said
     assert validate(file, "--config", config(data={"max_text_tokens": 64}))[0] == 0
+    rows[1], rows[3] = ({"query_image": "missing.png", "positive": "none"} for _ in range(2))
+    _, said = validate(
+        write_rows(rows, "more.jsonl"), "--config", config(data={"max_text_tokens": 16})
+    )
+    assert re.findall(r"more.jsonl:(\d): ", said) == ["2", "3", "4"]
 
 
 @pytest.mark.parametrize(
