@@ -18,6 +18,7 @@ key `labels`: with one, transformers would scale the gradient by the accumulatio
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -64,12 +65,12 @@ class ContrastiveDataCollator:
         """
         sides: dict[str, list[tuple[Any, int]]] = {"query_": [], "positive_": [], "negative_": []}
         owners, tasks, scores = [], [], []
-        elsewhere: list[tuple[int, int]] = []
+        elsewhere: dict[bytes, tuple[int, np.ndarray]] = {}  # once for each query
         for row, sample in enumerate(samples):
             tasks.append(sample.task)
             scores.append(sample.score)
             owners += [row] * len(sample.positives)
-            elsewhere += [(row, identity) for identity in sample.elsewhere]
+            elsewhere.setdefault(sample.query.identity, (row, sample.elsewhere))
             for prefix, items in zip(
                 sides, ((sample.query,), sample.positives, sample.negatives), strict=True
             ):
@@ -79,8 +80,10 @@ class ContrastiveDataCollator:
         if len(kinds) != 1:
             raise ValueError(f"batch: rows of one task, all with a score or none; got {kinds}")
         batch = {"task": tasks[0], "positive_owners": torch.tensor(owners)}
-        if elsewhere:
-            batch["elsewhere"] = torch.tensor(elsewhere)
+        rows, found = zip(*elsewhere.values(), strict=True)
+        if any(map(len, found)):
+            pairs = np.repeat(rows, [*map(len, found)]), np.concatenate(found)
+            batch["elsewhere"] = torch.from_numpy(np.stack(pairs, axis=1))
         if scores[0] is not None:
             batch["ratings"] = torch.tensor(scores, dtype=torch.float32)
         for prefix, side in sides.items():

@@ -11,9 +11,10 @@ remembered between two rows.
 
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -54,7 +55,7 @@ class LoadedSample:
     """A sample with its pixels, ready for the collator.
 
     Attributes:
-        elsewhere: identities, as numbers, of the positives that other rows have for this query.
+        elsewhere: (E,) int64 identities of the positives that other rows have for this query.
     """
 
     query: LoadedItem
@@ -65,7 +66,7 @@ class LoadedSample:
     source: str | None
     id: str | None
     where: str
-    elsewhere: tuple[int, ...] = ()
+    elsewhere: np.ndarray = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
             source=sample.source,
             id=sample.id,
             where=sample.where,
-            elsewhere=tuple(self.index.positives_elsewhere(range(len(self))[index]).tolist()),
+            elsewhere=self.index.positives_elsewhere(range(len(self))[index]),
         )
 
     def __getitems__(self, indices: Sequence[int]) -> Iterator[LoadedSample]:

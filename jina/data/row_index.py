@@ -145,7 +145,7 @@ class RowIndex:
         query = self.queries.identities[row]
         start, stop = (np.searchsorted(queries, query, side) for side in ("left", "right"))
         own = self.positives.identities[slice(*self.positives.offsets[row : row + 2])]
-        return np.setdiff1d(positives[start:stop], own)
+        return positives[start:stop][~np.isin(positives[start:stop], own)]
 
     @cached_property
     def _positives_by_query(self) -> tuple[np.ndarray, np.ndarray]:
