@@ -28,7 +28,6 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.data.reporting.length_figures import estimated_tokens
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.models.tiny_checkpoint import Shape, build_tiny_checkpoint
@@ -124,13 +123,7 @@ def write_batches(folder: Path, processor: JinaEmbeddingsV4Processor, batch_size
     """Deal the rows as the first epoch of `train.py` does, and say how much padding they need."""
     dataset = MultimodalDataset(folder / "rows.jsonl", image_base_dir="/")
     sampler = ContrastiveBatchSampler.of_index(
-        dataset.index,
-        batch_size=batch_size,
-        seed=TRAINER_SEED,
-        by_source=False,
-        temperature=1.0,
-        share=(0, 1),
-        costs=estimated_tokens(dataset.index, processor.image_settings.token_count),
+        dataset.index, batch_size=batch_size, seed=TRAINER_SEED
     )
     order = [[dataset.sample(row) for row in batch] for batch in sampler]
     pairs = [

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 
 from jina.data.validation import DataError
-from jina.training.data_report import check_data
+from jina.training.data_report import check_data, require_writable
 from jina.training.training_config import ConfigError, load_config
 
 BAD_INPUT = (ConfigError, DataError)
@@ -30,6 +30,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check the files and report what they hold."""
+    if options.json is not None:
+        require_writable(options.json)
     report = check_data(
         options.files,
         config=load_config(options.config) if options.config else None,

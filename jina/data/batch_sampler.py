@@ -135,12 +135,17 @@ class ContrastiveBatchSampler(Sampler[list[int]]):
         yield from (self._own_share(batches[i]) for i in random.permutation(len(batches)))
 
     def _own_share(self, batch: list[int]) -> list[int]:
-        """Return this process's rows: the longest go round, forth and back, so sums are close."""
-        place, count = self.share
+        """Return this process's rows: each goes, longest first, where the fewest tokens are."""
+        own, count = self.share
         costs = np.zeros(len(batch)) if self.costs is None else self.costs[batch]
-        forth = np.argsort(-costs, kind="stable").reshape(-1, count)
-        forth[1::2] = forth[1::2, ::-1]
-        return [batch[i] for i in sorted(forth[:, place])]
+        lightest = [(0.0, 0, process) for process in range(count)]
+        shares: list[list[int]] = [[] for _ in range(count)]
+        for place in np.argsort(-costs, kind="stable").tolist():
+            tokens, rows, process = heappop(lightest)
+            shares[process].append(place)
+            if rows + 1 < len(batch) // count:  # all get as many rows
+                heappush(lightest, (tokens + costs[place], rows + 1, process))
+        return [batch[place] for place in sorted(shares[own])]
 
     def _deal(self, rows: list[int], random: np.random.Generator) -> list[list[int]]:
         """Deal shuffled rows of one group into full batches.

@@ -22,6 +22,7 @@ from jina.data.checking.cache import cached_scan
 from jina.data.checking.image_headers import ImageFacts
 from jina.data.checking.row_check import named_items
 from jina.data.image_loading import ImageError, load_image, pixel_identity
+from jina.data.item_lengths import Measures, images_without_room
 from jina.data.known_images import KnownImages
 from jina.data.records import DEFAULT_TASK, Item, Sample
 from jina.data.reporting.content_figures import HARD_NEGATIVES, count_names, count_shapes
@@ -121,6 +122,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
             of the JSONL file that names them.
         tasks: The adapters that are trained. Rows of other tasks are refused; none takes them all.
         policy: How files are checked, and what bad rows lead to.
+        measures: How long items may be: a row with an image that doesn't fit is a bad one.
 
     Attributes:
         index: Where the rows stand and what they hold, in arrays.
@@ -139,6 +141,7 @@ class MultimodalDataset(Dataset[LoadedSample]):
         image_base_dir: Path | str | None = None,
         tasks: Sequence[str] = (),
         policy: DataPolicy | None = None,
+        measures: Measures | None = None,
     ) -> None:
         policy = policy or DataPolicy()
         self.files = [Path(f) for f in ([files] if isinstance(files, (str, Path)) else files)]
@@ -150,6 +153,8 @@ class MultimodalDataset(Dataset[LoadedSample]):
             tasks=tasks,
             folder=policy.cache_folder,
         )
+        if measures is not None:
+            scan = scan.refusing(images_without_room(scan.files, scan.index, measures))
         _refuse(scan, policy)
         self.index = scan.index
         self.is_deep = policy.is_deep

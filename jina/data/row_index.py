@@ -164,6 +164,18 @@ class RowIndex:
             for item in range(*getattr(self, side).offsets[row : row + 2])
         ]
 
+    def only(self, kept: np.ndarray) -> "RowIndex":
+        """Return an index of the rows where a mask, (rows,), is true."""
+        columns = {name: getattr(self, name)[kept] for name in ROW_COLUMNS}
+        for side in SIDES:
+            items: Items = getattr(self, side)
+            ends = np.cumsum(items.counts[kept], dtype=items.offsets.dtype)
+            columns[f"{side}.offsets"] = np.concatenate([items.offsets[:1], ends])
+            of_kept = np.repeat(kept, items.counts)
+            columns |= {f"{side}.{name}": getattr(items, name)[of_kept] for name in ITEM_COLUMNS}
+        names = {"source_names": self.source_names, "language_names": self.language_names}
+        return RowIndex.from_columns(columns, **names)
+
     def row_with_image(self, identity: bytes) -> int | None:
         """Return a row that shows an image, if there is one."""
         head, tail = _HALVES.unpack(identity)

@@ -9,7 +9,7 @@ What stays in memory is a few dozen bytes a row (`row_index`) and all the proble
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,6 +102,16 @@ class Scan:
         sides = (self.index.queries, self.index.positives, self.index.negatives)
         return len(np.unique(np.concatenate([side.images[side.widths > 0] for side in sides])))
 
+    def refusing(self, problems: Iterable[Problem]) -> "Scan":
+        """Return what would have been found if accepted rows had these problems, too."""
+        numbers = {str(file): number for number, file in enumerate(self.files)}
+        every = sorted([*self.problems, *problems], key=lambda p: (numbers[p.file], p.line))
+        bad = [numbers[problem.file] << 32 | problem.line for problem in every]
+        of_files = np.array([numbers[str(file)] for file in self.files], np.int64)
+        rows = of_files[self.index.files] << 32 | self.index.lines
+        index = self.index.only(~np.isin(rows, bad))
+        return replace(self, index=index, problems=every)
+
     def where(self, row: int) -> str:
         """Return `file:line` of an accepted row."""
         return f"{self.files[self.index.files[row]]}:{self.index.lines[row]}"
@@ -157,6 +167,12 @@ def scan(
 def image_root(file: Path | str, image_base_dir: Path | str | None) -> Path:
     """Return the folder that the images of a file start from and stay in, as an absolute path."""
     return Path(Path(file).parent if image_base_dir is None else image_base_dir).absolute()
+
+
+def repeated(files: Sequence[Path]) -> list[Path]:
+    """Return the files that are named a second time, under whatever name."""
+    places = [file.resolve() for file in files]
+    return [file for number, file in enumerate(files) if places[number] in places[:number]]
 
 
 def readable(files: Sequence[Path]) -> Sequence[Path]:

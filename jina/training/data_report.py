@@ -4,22 +4,23 @@ files, or those of a configuration ─ scan ─ figures, step estimate ─► JS
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from jina.data.reporting.length_figures import Measures, texts_without_room, tokens_per_row
+import numpy as np
+
+from jina.data.item_lengths import Measures, images_without_room
+from jina.data.reporting.length_figures import tokens_per_row
 from jina.data.reporting.validation_figures import Figures, validation_figures
 from jina.data.reporting.validation_report import render
-from jina.data.row_index import SIDES
-from jina.data.validation import Scan, scan
+from jina.data.row_index import SIDES, RowIndex
+from jina.data.validation import repeated, scan
 from jina.models.checkpoint import Checkpoint
-from jina.models.processing_jina_embeddings_v4 import ImageSettings, JinaEmbeddingsV4Processor
+from jina.training.run_measures import measures_of, official_measures, processor_of
 from jina.training.step_estimate import ModelSize, estimate_step
 from jina.training.training_config import ConfigError, JinaTrainingConfig
-
-# What the official checkpoint's preprocessor_config.json says; colours don't matter for lengths.
-OFFICIAL_IMAGES = ImageSettings(3136, 602_112, image_mean=(0, 0, 0), image_std=(1, 1, 1))
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,23 @@ class DataReport:
         try:
             file.write_text(json.dumps(self.figures, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
-            problem = f"--json: cannot be written; got {error}; give another path"
-            raise ConfigError([problem]) from error
+            raise _unwritable(file, error) from error
+
+
+def require_writable(file: Path) -> None:
+    """Raise `ConfigError` if `DataReport.write_json` could not write a file; it stays as it is."""
+    is_new = not os.path.lexists(file)
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        raise _unwritable(file, error) from error
+    if is_new:
+        file.unlink()
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigError:
+    problem = f"--json: cannot be written; got {error}; give another path than {file}"
+    return ConfigError([problem])
 
 
 def check_data(
@@ -73,6 +89,8 @@ def check_data(
         DataError: If a file cannot be read.
     """
     settings = config or JinaTrainingConfig()
+    if twice := repeated(files):
+        raise ConfigError([f"validate: a file twice; got {file}; name each once" for file in twice])
     groups: Mapping[str, Sequence[Path]] = {str(file): [file] for file in files}
     if not files and config is not None:
         groups = {"train": config.data.train_files}
@@ -88,88 +106,55 @@ def check_data(
         deep=deep,
         tasks=config.lora.tasks if config else (),
     )
-    numbers = iter(range(len(paths)))
-    figures = validation_figures(
-        found, measures, {name: [next(numbers) for _ in group] for name, group in groups.items()}
-    )
     if config is not None:
-        _add_crowded(found, figures, measures)
-    figures["step"] = _step(found, figures, measures, settings, size)
+        found = found.refusing(images_without_room(found.files, found.index, measures))
+    numbers = iter(range(len(paths)))
+    numbered = {name: [next(numbers) for _ in group] for name, group in groups.items()}
+    figures = validation_figures(found, measures, numbered)
+    trained = numbered.get("train", range(len(paths)))
+    figures["step"] = _step(
+        found.index.only(np.isin(found.index.files, trained)),
+        measures,
+        settings,
+        size,
+        tokens_per_byte=figures["texts"]["tokens_per_byte"],
+    )
     return DataReport(figures, render(figures, [str(problem) for problem in found.problems]))
-
-
-def _add_crowded(found: Scan, figures: Figures, measures: Measures) -> None:
-    """Refuse rows whose images leave the text beside them no room under the run's limits."""
-    crowded = list(texts_without_room(found.files, found.index, measures))
-    rows = len({(problem.file, problem.line) for problem in crowded})
-    order = {str(file): place for place, file in enumerate(found.files)}
-    found.problems += crowded
-    found.problems.sort(key=lambda problem: (order[problem.file], problem.line))
-    figures["problems"] = [problem.as_dict() for problem in found.problems]
-    figures["accepted"] -= rows
-    figures["refused"] += rows
 
 
 def _model(config: JinaTrainingConfig) -> tuple[ModelSize | None, Measures]:
     """Return the configured checkpoint's size and measures; without one, the official measures."""
-    path, changes = config.model.base_model_path, _image_changes(config)
+    path = config.model.base_model_path
     if path is None or not Path(path).is_dir():
-        images = replace(OFFICIAL_IMAGES, **changes)
-        return None, measures_of(config, images, origin="the official checkpoint's image sizes")
+        return None, official_measures(config.data)
     try:
         size = ModelSize.of(Checkpoint.open(path))
-        processor = JinaEmbeddingsV4Processor.from_pretrained(path).with_image_settings(**changes)
+        processor = processor_of(config.data, Path(path))
     except ValueError as error:
         raise ConfigError([f"model.base_model_path: {error}"]) from error
-
-    def count(text: str) -> int:
-        """Return the tokens of a text behind its prompt."""
-        return len(processor.text_sequence(text, prompt="Query"))
-
-    measures = measures_of(config, processor.image_settings, origin=str(path))
-    prompt = processor.image_prompt_tokens
-    return size, replace(measures, text_tokens=count, image_prompt_tokens=prompt)
-
-
-def _image_changes(config: JinaTrainingConfig) -> dict[str, int]:
-    """Return the image settings that differ from the checkpoint's."""
-    data = config.data
-    changes = {"min_pixels": data.min_pixels, "max_pixels": data.max_pixels}
-    changes["square"] = data.image_size
-    return {name: value for name, value in changes.items() if value is not None}
-
-
-def measures_of(config: JinaTrainingConfig, images: ImageSettings, *, origin: str) -> Measures:
-    """Return the limits of a run, without a tokenizer."""
-    most = images.max_pixels if images.square is None else images.square**2
-    return Measures(
-        vision_tokens=images.token_count,
-        max_vision_tokens=most // (images.patch_size * images.merge_size) ** 2,
-        min_pixels=None if images.square else images.min_pixels,
-        max_pixels=None if images.square else images.max_pixels,
-        max_text_tokens=config.data.max_text_tokens,
-        text_tokens=None,
-        origin=origin,
-    )
+    return size, measures_of(config.data, processor, str(path))
 
 
 def _step(
-    found: Scan,
-    figures: Figures,
+    index: RowIndex,
     measures: Measures,
     config: JinaTrainingConfig,
     size: ModelSize | None,
+    *,
+    tokens_per_byte: float,
 ) -> Figures:
-    """Return the estimate of a step, and what it takes for granted."""
-    rate = figures["texts"]["tokens_per_byte"]
-    rows = max(1, len(found.index))
+    """Return the estimate of a step on some rows, and what it takes for granted."""
     step = estimate_step(
         config,
         size or ModelSize(),
-        tokens=tokens_per_row(found, measures, tokens_per_byte=rate),
-        items={side: len(getattr(found.index, side)) / rows for side in SIDES},
+        rows=len(index),
+        tokens=tokens_per_row(index, measures, tokens_per_byte=tokens_per_byte),
+        items={side: len(getattr(index, side)) / max(1, len(index)) for side in SIDES},
     )
-    assumptions = ["rows of average length"]
+    assumptions = ["rows of average length", "one process: the batches of several add up"]
+    wanted = config.training.per_device_train_batch_size
+    if step["batch_size"] < wanted:
+        assumptions.append(f"all there are, for a batch of {wanted:,}")
     if size is None:
         dtype = "bfloat16" if config.model.dtype == "auto" else config.model.dtype
         assumptions.append(f"the official model in {dtype}, 4 bytes of text a token")

@@ -17,8 +17,8 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from jina.data.batch_sampler import ContrastiveBatchSampler
+from jina.data.item_lengths import row_tokens
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.data.reporting.length_figures import estimated_tokens
 from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.flops import StepFlops, peak_tflops
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
@@ -32,6 +32,7 @@ from jina.training.global_batch import SIDES, gather_batch
 from jina.training.gradient_cache import embed
 from jina.training.image_features import image_features, reload_image
 from jina.training.resumable_trainer import ResumableTrainer
+from jina.training.run_measures import measures_of
 from jina.training.step_figures import StepFigures
 from jina.training.stopping import leave_process_group
 from jina.training.temperature import Temperature
@@ -97,7 +98,7 @@ class JinaEmbeddingTrainer(ResumableTrainer):
 
     def _sampler(self, dataset: MultimodalDataset, size: int) -> ContrastiveBatchSampler:
         """Deal batches of all processes; a process loads its own rows of each."""
-        processor = self.data_collator.processor
+        measures = measures_of(self.data, self.data_collator.processor, "the trained model")
         return ContrastiveBatchSampler.of_index(
             dataset.index,
             batch_size=size * self.args.world_size,
@@ -105,7 +106,7 @@ class JinaEmbeddingTrainer(ResumableTrainer):
             by_source=self.data.one_source_per_batch,
             temperature=self.data.source_temperature,
             share=(self.args.process_index, self.args.world_size),
-            costs=estimated_tokens(dataset.index, processor.image_settings.token_count),
+            costs=row_tokens(dataset.index, measures),
         )
 
     def _loader(

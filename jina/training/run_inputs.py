@@ -1,21 +1,21 @@
 """What a run reads, checked in one go before the model is loaded: base model, rows, images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import TrainingArguments
 from transformers.utils import is_flash_attn_2_available
 
+from jina.data.item_lengths import Measures
 from jina.data.multimodal_dataset import DataError, DataPolicy, MultimodalDataset
-from jina.data.reporting.length_figures import texts_without_room
 from jina.models.checkpoint import Checkpoint, CheckpointError
 from jina.models.configuration_jina_embeddings_v4 import read_config
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
-from jina.training.data_report import measures_of
 from jina.training.hub import HubPush
 from jina.training.output_folder import StartOptions, start_refusals
+from jina.training.run_measures import measures_of, processor_of
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
 # Beside the output folder: what the check of the rows found, so that the next start need not.
@@ -28,9 +28,9 @@ class RunInputs:
 
     Attributes:
         base_model_path: a folder in the official layout.
+        processor: the base model's, with the image settings of the configuration.
         train_set: rows to learn from.
         eval_set: held-out rows, `None` without evaluation.
-        processor: the base model's, with the image settings of the configuration.
         push: where the finished model goes beside the output folder, `None` for nowhere.
     """
 
@@ -57,20 +57,22 @@ def check_inputs(config: JinaTrainingConfig, start: StartOptions | None) -> RunI
         ConfigError: with every problem of settings, base model, rows and images.
     """
     problems: list[str] = []
-    base_model_path, processor, train_set, eval_set, push = Path(), None, None, None, None
+    base_model_path, processor, measures, push = Path(), None, None, None
+    train_set, eval_set = None, None
     with _collect(problems):
         base_model_path = Checkpoint.open(config.require_base_model_path()).path
-        processor = _processor(config, base_model_path)
+        processor = processor_of(config.data, base_model_path)
+        measures = measures_of(config.data, processor, str(base_model_path))
     with _collect(problems):
         push = HubPush.of(config)
     args = config.training_arguments(bf16=False)
     with args.main_process_first(desc="check of the rows"):  # the others find its result
         with _collect(problems):
-            train_set = _dataset(config, config.data.train_files)
+            train_set = _dataset(config, config.data.train_files, measures)
         with _collect(problems):
-            eval_set = _dataset(config, config.data.eval_files) if config.data.eval_files else None
+            if config.data.eval_files:
+                eval_set = _dataset(config, config.data.eval_files, measures)
     if processor is not None:
-        problems += _crowded_items(config, processor, (train_set, eval_set))
         problems += _vector_sizes(config, base_model_path)
     problems += _too_few_rows(args, train_set, eval_set)
     if start is not None:
@@ -96,31 +98,6 @@ def _collect(problems: list[str]) -> Iterator[None]:
         problems.append(str(error))
 
 
-def _processor(config: JinaTrainingConfig, base_model_path: Path) -> JinaEmbeddingsV4Processor:
-    try:
-        processor = JinaEmbeddingsV4Processor.from_pretrained(base_model_path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from error
-    data = config.data
-    return processor.with_image_settings(
-        min_pixels=data.min_pixels, max_pixels=data.max_pixels, square=data.image_size
-    )
-
-
-def _crowded_items(
-    config: JinaTrainingConfig,
-    processor: JinaEmbeddingsV4Processor,
-    datasets: Sequence[MultimodalDataset | None],
-) -> Iterator[str]:
-    measures = replace(
-        measures_of(config, processor.image_settings, origin=""),
-        image_prompt_tokens=processor.image_prompt_tokens,
-    )
-    for dataset in datasets:
-        if dataset is not None:
-            yield from map(str, texts_without_room(dataset.files, dataset.index, measures))
-
-
 def _vector_sizes(config: JinaTrainingConfig, base_model_path: Path) -> Iterator[str]:
     """Find Matryoshka sizes that no vector of the model has."""
     whole = read_config(base_model_path).text_config.hidden_size
@@ -143,12 +120,15 @@ def data_policy(config: JinaTrainingConfig) -> DataPolicy:
     )
 
 
-def _dataset(config: JinaTrainingConfig, files: list[Path]) -> MultimodalDataset:
+def _dataset(
+    config: JinaTrainingConfig, files: list[Path], measures: Measures | None
+) -> MultimodalDataset:
     return MultimodalDataset(
         files,
         image_base_dir=config.data.image_base_dir,
         tasks=config.lora.tasks,
         policy=data_policy(config),
+        measures=measures,
     )
 
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from jina.data.item_lengths import Measures, vision_tokens
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.data.reporting.length_figures import vision_tokens
+from jina.data.reporting.length_figures import text_lengths
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
-from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
 from jina.training.jina_trainer import JinaEmbeddingTrainer
 from jina.training.run_inputs import RunInputs
+from jina.training.run_measures import measures_of
 from jina.training.training_config import JinaTrainingConfig
 from jina.training.vision_cache import describe_cache
 
@@ -28,6 +29,7 @@ def startup_facts(
     config: JinaTrainingConfig, inputs: RunInputs, trainer: JinaEmbeddingTrainer
 ) -> dict[str, list[tuple[str, str]]]:
     """Describe settings, data, model and batches of a run: titles, labels and values."""
+    measures = measures_of(config.data, inputs.processor, str(inputs.base_model_path))
     return {
         "Settings that differ from the defaults": [
             (change.key, f"{change.value}  ({change.origin})")
@@ -36,7 +38,7 @@ def startup_facts(
         "Data": [
             *describe_rows("train", inputs.train_set),
             *describe_rows("eval", inputs.eval_set),
-            *token_counts(inputs.train_set, inputs.processor, config.data.max_text_tokens),
+            *token_counts(inputs.train_set, measures),
             *describe_cache(trainer.vision_cache, inputs.processor.image_settings),
         ],
         "Model": [*describe_model(trainer.model)],
@@ -65,24 +67,18 @@ def describe_rows(name: str, dataset: MultimodalDataset | None) -> Iterator[tupl
         yield from (("", reason) for reason in summary.skipped_because)
 
 
-def token_counts(
-    dataset: MultimodalDataset, processor: JinaEmbeddingsV4Processor, max_text_tokens: int
-) -> Iterator[tuple[str, str]]:
+def token_counts(dataset: MultimodalDataset, measures: Measures) -> Iterator[tuple[str, str]]:
     """Measure the tokens of all images, and of texts in evenly spaced rows with their prompt."""
     sides = (dataset.index.queries, dataset.index.positives, dataset.index.negatives)
-    count = processor.image_settings.token_count
-    images = np.concatenate([vision_tokens(side.widths, side.heights, count) for side in sides])
-    every = max(1, len(dataset) // MEASURED_ROWS)
-    samples = (dataset.sample(row) for row in range(0, len(dataset), every))
-    texts = [
-        len(processor.text_sequence(item.text, prompt="Query"))
-        for sample in samples
-        for item in (sample.query, *sample.positives, *sample.negatives)
-        if item.text is not None
-    ]
+    count = measures.vision_tokens
+    images = np.concatenate([vision_tokens(side, count) for side in sides])
     yield "vision tokens per image", _spread(images[images > 0].tolist())
-    cut = sum(count > max_text_tokens for count in texts)
-    yield "tokens per text", _spread(texts) + (f"; {cut} cut at {max_text_tokens}" if cut else "")
+    rows = range(0, len(dataset), max(1, len(dataset) // MEASURED_ROWS))
+    texts = [*text_lengths(dataset, rows, measures)]
+    cut = sum(text.tokens > text.room for text in texts)
+    few = f", of {len(rows):,} rows" if len(rows) < len(dataset) else ""
+    said = f"; {cut:,} of {len(texts):,} cut, for data.max_text_tokens {measures.max_text_tokens:,}"
+    yield "tokens per text", _spread(text.tokens for text in texts) + few + said * bool(cut)
 
 
 def describe_model(model: JinaEmbeddingsV4Model) -> Iterator[tuple[str, str]]:

@@ -55,10 +55,11 @@ def estimate_step(
     config: JinaTrainingConfig,
     size: ModelSize,
     *,
+    rows: int,
     tokens: Mapping[str, float],
     items: Mapping[str, float],
 ) -> dict[str, object]:
-    """Estimate a step on rows of average length.
+    """Estimate a step of one process on rows of average length.
 
     memory = weights + adapters and optimizer + activations, where
 
@@ -77,10 +78,11 @@ def estimate_step(
     Args:
         config: Of the run.
         size: Of the model.
+        rows: How many there are; a batch has no more.
         tokens: What the queries, positives and negatives of a row have on average.
         items: How many of them a row has on average.
     """
-    batch_size = config.training.per_device_train_batch_size
+    batch_size = min(config.training.per_device_train_batch_size, rows)
     batch_tokens = batch_size * sum(tokens.values())
     named = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
     dtype = named.get(config.model.dtype)
@@ -98,7 +100,7 @@ def estimate_step(
     return {
         "batch_size": batch_size,
         "tokens": round(batch_tokens),
-        "in_batch_negatives_per_query": (batch_size - 1) * items["positives"],
+        "in_batch_negatives_per_query": max(0, batch_size - 1) * items["positives"],
         "hard_negatives_per_query": batch_size * items["negatives"],
         "memory_gib": {name: value / GIB for name, value in memory.items()},
     }

@@ -17,6 +17,7 @@ from pydantic import PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from transformers.integrations import get_available_reporting_integrations
 
+from jina.data.validation import repeated
 from jina.retrieval.correlations import CORRELATIONS
 from jina.retrieval.ranking_metrics import METRICS
 from jina.training.config_sections import (
@@ -355,6 +356,8 @@ def _missing_files(settings: Mapping[str, Setting]) -> Iterator[Finding]:
         for file in files:
             if not file.is_file():
                 yield Finding((key,), "no such file", str(file), advice)
+        for file in repeated(files):
+            yield Finding((key,), "a file twice", str(file), "name each once")
     if data.image_base_dir is not None and not Path(data.image_base_dir).is_dir():
         yield Finding(("data.image_base_dir",), "no such folder", data.image_base_dir, advice)
 

@@ -19,9 +19,9 @@ import transformers
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainingArguments
 
+from jina.data.item_lengths import vision_tokens
 from jina.data.known_images import KnownImages
 from jina.data.multimodal_dataset import MultimodalDataset
-from jina.data.reporting.length_figures import vision_tokens
 from jina.data.row_index import SIDES
 from jina.models.modeling_jina_embeddings_v4 import JinaEmbeddingsV4Model
 from jina.models.processing_jina_embeddings_v4 import ImageSettings
@@ -205,7 +205,7 @@ def describe_cache(cache: VisionCache | None, settings: ImageSettings) -> Iterat
     known: set[int] = set()
     for dataset in cache.datasets:
         for items in (getattr(dataset.index, side) for side in SIDES):
-            counts = vision_tokens(items.widths, items.heights, settings.token_count)
+            counts = vision_tokens(items, settings.token_count)
             tokens |= zip(items.images.tolist(), counts.tolist(), strict=True)
         known.update(dataset.known.images().tolist())
     where = getattr(cache.store, "folder", "in memory")

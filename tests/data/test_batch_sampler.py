@@ -154,9 +154,26 @@ def test_processes_divide_each_batch_into_as_many_rows_and_about_as_many_tokens(
         assert sorted(row for part in parts for row in part) == sorted(batch)
         longest = costs[batch].max()
         sums = [costs[part].sum() for part in parts]
-        assert max(sums) - min(sums) <= longest  # dealt forth and back, no more than one row apart
+        assert max(sums) - min(sums) <= longest  # no more than one row apart
     by_turns = [[batch[place::processes] for batch in whole] for place in range(processes)]
     assert spread(costs, shares) < spread(costs, by_turns)
+
+
+def test_eight_processes_have_nearly_the_mean_where_the_longest_rows_allow_it():
+    costs = np.random.default_rng(0).lognormal(4, 1, 4096)
+    rows = [[row] for row in range(len(costs))]
+    whole, shares = shares_of(rows, costs, processes=8, batch_size=256)
+    sums = np.array([[costs[part].sum() for part in share] for share in shares])
+    best = [max(costs[batch].max(), costs[batch].sum() / 8) for batch in whole]
+    assert (sums.max(axis=0) / best).max() < 1.05
+
+    def forth_and_back(batch):
+        order = np.sort(costs[batch])[::-1].reshape(-1, 8).copy()
+        order[1::2] = order[1::2, ::-1]
+        return order.sum(axis=0).max()
+
+    in_turns = (forth_and_back(batch) / least for batch, least in zip(whole, best, strict=True))
+    assert max(in_turns) > 1.1
 
 
 def test_without_costs_processes_divide_the_batch_all_the_same():

@@ -31,24 +31,31 @@ def batch_of(processor, write_rows):
     return make
 
 
-def random_row(draw, colours):
+def random_side(draw, colours, side, counts):
+    """Items of one side, each a text, an image or both, in lists with null where one lacks it."""
+    found = [draw.choice(["text", "image", "both"]) for _ in range(draw.randint(*counts))]
+    texts = [None if kind == "image" else draw.choice(WORDS) for kind in found]
+    images = [None if kind == "text" else draw.choice(colours) for kind in found]
+    row = {side: texts, f"{side}_image": images}
+    return {name: values for name, values in row.items() if any(values)}
+
+
+def random_row(draw, colours, task):
     """A row with any kind of query, one to three positives and up to three hard negatives."""
-    kinds = {
-        "text": {"query": draw.choice(WORDS)},
-        "image": {"query_image": draw.choice(colours)},
-        "both": {"query": draw.choice(WORDS), "query_image": draw.choice(colours)},
+    query = random_side(draw, colours, "query", (1, 1))
+    return {
+        **{name: value for name, (value,) in query.items()},
+        **random_side(draw, colours, "positive", (1, 3)),
+        **random_side(draw, colours, "negative", (0, 3)),
+        "task": task,
     }
-    row = kinds[draw.choice([*kinds])]
-    row["positive"] = [draw.choice(WORDS) for _ in range(draw.randint(1, 3))]
-    if negatives := draw.randint(0, 3):
-        row["negative_image"] = [draw.choice(colours) for _ in range(negatives)]
-    return row
 
 
-def random_rows(seed, rows):
+def random_rows(seed, rows, tasks=("retrieval", "code")):
     draw = random.Random(seed)  # noqa: S311
     colours = [row["query_image"] for row in rows]
-    return [random_row(draw, colours) for _ in range(draw.randint(2, 8))]
+    task = draw.choice(tasks)
+    return [random_row(draw, colours, task) for _ in range(draw.randint(2, 16))]
 
 
 def unpacked(batch, prefix):
@@ -71,7 +78,7 @@ def test_every_item_of_ragged_rows_comes_through_once_and_in_order(batch_of, pro
             assert not [key for key in batch if key.startswith(prefix)]
             continue
         expected = [
-            processor.sequence(item.text, item.image, task="retrieval", prompt_name=name)
+            processor.sequence(item.text, item.image, task=batch["task"], prompt_name=name)
             for item in items
         ]
         assert unpacked(batch, prefix) == [s.input_ids.tolist() for s in expected]
@@ -82,9 +89,9 @@ def test_every_item_of_ragged_rows_comes_through_once_and_in_order(batch_of, pro
 
 @pytest.mark.parametrize("seed", range(40))
 def test_rows_of_one_content_never_score_as_negatives(batch_of, rows, seed):
-    """Sixteen contents in up to eight rows repeat often; each repeat would be a false negative."""
+    """A few contents in up to sixteen rows repeat often; each would be a false negative."""
     every_row_alone = [{"query": f"other {n}", "positive": f"thing {n}"} for n in range(2)]
-    batch, samples = batch_of([*random_rows(seed, rows), *every_row_alone])
+    batch, samples = batch_of([*random_rows(seed, rows, ["retrieval"]), *every_row_alone])
     identities = [batch[f"{side}_identities"] for side in ("query", "positive", "negative")
                   if f"{side}_identities" in batch]  # fmt: skip
     pairing = pair_candidates(

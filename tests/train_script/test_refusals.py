@@ -37,6 +37,21 @@ def test_bad_rows_are_skipped_within_the_budget_and_reported(run, rows, write_ro
         assert f"{file}:4: query_image: missing.png: does not exist" in printed
 
 
+def test_rows_whose_image_leaves_their_text_no_room_are_skipped_too(run, rows, write_rows):
+    rows.insert(3, {"query_image": "missing.png", "positive": "missing"})
+    rows.append({**rows[0], "query": "what colour is this?"})
+    file = write_rows(rows)
+    limits = ("--set", "data.max_text_tokens=16", "--set", "data.on_bad_sample=skip")
+    code, printed = run(*limits, "--set", "data.max_bad_fraction=0.2", "--dry-run")
+    assert code == 0
+    assert "train                                    8 rows, 8 distinct images" in printed
+    assert "train, bad rows skipped                  2, see python -m jina validate" in printed
+    assert f"{file}:10: query_image: leaves the text beside it no room; got 6 vision" in printed
+    code, printed = run(*limits, "--set", "data.max_bad_fraction=0.1", "--dry-run")
+    assert code == 2
+    assert "too many rows to skip; got 2 bad ones of 10" in printed
+
+
 def test_bad_rows_over_the_budget_and_bad_files_are_refused(run, rows, write_rows, tmp_path):
     rows.insert(3, {"query_image": "missing.png", "positive": "missing"})
     file = write_rows(rows)
@@ -86,8 +101,10 @@ def test_an_image_that_leaves_its_text_no_room_is_named_with_the_numbers(run, ro
     rows[2] = {**rows[2], "query": "what colour is this?"}
     write_rows(rows)
     assert run("--dry-run")[0] == 0
+    write_rows([*rows, {"query": "no answer"}])
     code, printed = run("--set", "data.max_text_tokens=16")
     assert code == 2
+    assert "train.jsonl:9: positive: is missing" in printed  # all of them at once
     assert "train.jsonl:3: query_image: leaves the text beside it no room; got 6 vision" in printed
     assert printed.count("no room") == 1
 

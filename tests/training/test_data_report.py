@@ -101,8 +101,21 @@ def test_the_json_holds_all_of_it(validate, bad_rows, tmp_path):
     assert {"tasks", "sources", "languages", "texts", "images", "step"} < found.keys()
 
 
-def test_the_report_is_printed_even_if_the_json_cannot_be_written(validate, rows, write_rows):
+def test_a_place_for_the_json_is_tried_before_the_rows(validate, rows, write_rows, tmp_path):
     code, said = validate(write_rows(rows), "--json", "/no/such/folder/out.json")
+    assert code == 2
+    assert "--json: cannot be written; got " in said
+    assert "8 rows" not in said
+    kept = tmp_path / "kept.json"
+    kept.write_text("as it was")
+    for out in (kept, tmp_path / "new.json"):
+        assert validate("none.jsonl", "--json", out)[0] == 2
+    assert kept.read_text() == "as it was"
+    assert not (tmp_path / "new.json").exists()
+
+
+def test_the_report_is_printed_even_if_the_disk_is_full(validate, rows, write_rows):
+    code, said = validate(write_rows(rows), "--json", "/dev/full")
     assert code == 2
     assert "No problem in 8 rows." in said
     assert "--json: cannot be written; got " in said
@@ -113,6 +126,7 @@ def test_the_report_is_printed_even_if_the_json_cannot_be_written(validate, rows
     [
         ([], "nothing to check"),
         (["none.jsonl"], "none.jsonl: is not a file; got nothing there; correct the path"),
+        (["a.jsonl", "b.jsonl", "./a.jsonl"], "a file twice; got a.jsonl; name each once"),
         (["--config", "none.yaml"], "none.yaml"),
     ],
 )
@@ -158,6 +172,29 @@ def test_a_text_without_room_beside_its_image_is_a_problem_only_for_a_run(
         write_rows(rows, "more.jsonl"), "--config", config(data={"max_text_tokens": 16})
     )
     assert re.findall(r"more.jsonl:(\d): ", said) == ["2", "3", "4"]
+
+
+def test_refused_rows_count_in_no_figure(config, rows, write_rows):
+    limits = load_config(config(data={"max_text_tokens": 16}))
+    crowded = [{**row, "query": "which colour?"} for row in rows[:3]]
+    files = write_rows([*crowded, *rows[3:]], "a.jsonl"), write_rows(rows[3:], "b.jsonl")
+    figures, alone = (check_data([file], config=limits).figures for file in files)
+    assert (figures["accepted"], figures["refused"]) == (5, 3)
+    assert figures["files"][0]["accepted"] == 5
+    for part in ("shapes", "languages", "texts", "images", "step"):
+        assert figures[part] == alone[part]
+
+
+def test_a_step_is_estimated_on_the_rows_to_train_on(config, rows, write_rows):
+    long_rows = [{"query": "word " * 50, "positive": str(n)} for n in range(8)]
+    settings = load_config(config(data={"eval": str(write_rows(long_rows, "eval.jsonl"))}))
+    step = check_data([], config=settings).figures["step"]
+    alone = check_data(settings.data.train_files, config=settings).figures["step"]
+    both = check_data([*settings.data.train_files, *settings.data.eval_files], config=settings)
+    assert step["tokens"] == pytest.approx(alone["tokens"], rel=0.02)
+    assert both.figures["step"]["tokens"] > 1.2 * step["tokens"]
+    assert step["batch_size"] == 8
+    assert "all there are, for a batch of 32" in step["assumptions"]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +249,10 @@ def test_without_a_checkpoint_bytes_and_official_sizes_are_shown(config):
     figures = check_data([], config=load_config(path)).figures
     assert figures["texts"]["unit"] == "bytes"
     assert figures["images"]["limit"] == 768
-    assert "4 bytes of text a token" in figures["step"]["assumptions"][1]
+    assert "4 bytes of text a token" in figures["step"]["assumptions"][-1]
     with_checkpoint = check_data([], config=load_config(config())).figures
     assert with_checkpoint["texts"]["unit"] == "tokens"
-    assert len(with_checkpoint["step"]["assumptions"]) == 1
+    assert not any("official" in words for words in with_checkpoint["step"]["assumptions"])
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(config, tmp_path):

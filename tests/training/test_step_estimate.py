@@ -15,13 +15,15 @@ TOKENS = {"queries": 268.0, "positives": 64.0, "negatives": 0.0}
 ITEMS = {"queries": 1.0, "positives": 1.0, "negatives": 0.0}
 
 
-def estimate(*, tokens=TOKENS, items=ITEMS, size=None, model=None, lora=None, **training):
+def estimate(
+    *, tokens=TOKENS, items=ITEMS, rows=5000, size=None, model=None, lora=None, **training
+):
     config = JinaTrainingConfig(
         model=ModelSection(**model or {}),
         lora=LoraSection(**lora or {}),
         training=TrainingSection(**training),
     )
-    return estimate_step(config, size or ModelSize(), tokens=tokens, items=items)
+    return estimate_step(config, size or ModelSize(), rows=rows, tokens=tokens, items=items)
 
 
 def test_a_pair_of_the_official_model_takes_what_the_performance_study_measured():
@@ -64,6 +66,13 @@ def test_negatives_come_from_the_other_rows_and_from_all_hard_ones():
     )
     assert step["in_batch_negatives_per_query"] == 14
     assert step["hard_negatives_per_query"] == 12
+
+
+def test_a_batch_has_no_more_rows_than_there_are():
+    few, none = (estimate(rows=rows, per_device_train_batch_size=8) for rows in (5, 0))
+    assert (few["batch_size"], few["in_batch_negatives_per_query"]) == (5, 4)
+    assert few["tokens"] == 5 * 332
+    assert (none["batch_size"], none["in_batch_negatives_per_query"]) == (0, 0)
 
 
 def test_each_setting_that_matters_changes_its_part():

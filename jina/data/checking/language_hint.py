@@ -57,7 +57,7 @@ def language_hint(sample: Sample) -> str:
     """Return the language a row names, or the script most of its text is in, or "no text"."""
     lang = (sample.metadata or {}).get("lang")
     if isinstance(lang, str) and lang and lang.isprintable():
-        return lang[:MAX_NAME_LENGTH]
+        return lang[:MAX_NAME_LENGTH].lower()  # tags of languages know no case (BCP 47)
     items = (sample.query, *sample.positives)
     return script_of("".join(item.text for item in items if item.text)[:LETTERS_LOOKED_AT])
 

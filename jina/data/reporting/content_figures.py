@@ -24,7 +24,7 @@ class Shared(NamedTuple):
     Attributes:
         rows: How many rows share something with another.
         contents: How many different things are shared.
-        examples: A few pairs of such rows.
+        examples: Pairs of such rows, a few if nothing else is said.
     """
 
     rows: int
@@ -97,13 +97,25 @@ def shared_positives(index: RowIndex) -> Shared:
 
 
 def wrong_negatives(index: RowIndex) -> Shared:
-    """Find rows with a hard negative that they, or another row of their query, have as positive."""
+    """Find rows with a hard negative that they, or another row of their query, have as positive.
+
+    The examples are all of them, a row with the positive before a row with the negative.
+    """
     right, wrong = (_pair_keys(index, items) for items in (index.positives, index.negatives))
     kept = np.isin(wrong, right)
     wrong, rows = wrong[kept], index.negatives.rows[kept]
-    answers = [np.flatnonzero(right == key)[0] for key in wrong[:MAX_EXAMPLES]]
-    examples = zip(index.positives.rows[answers].tolist(), rows.tolist(), strict=False)
-    return Shared(len(np.unique(rows)), len(np.unique(wrong)), list(examples))
+    order = np.argsort(right, kind="stable")
+    answers = index.positives.rows[order[np.searchsorted(right, wrong, sorter=order)]]
+    examples = list(zip(answers.tolist(), rows.tolist(), strict=True))
+    return Shared(len(np.unique(rows)), len(np.unique(wrong)), examples)
+
+
+def query_negatives(index: RowIndex) -> Shared:
+    """Find rows with a hard negative that is their query; the examples are all of them."""
+    rows = index.negatives.rows
+    rows = np.unique(rows[index.negatives.identities == index.queries.identities[rows]])
+    contents = np.unique(index.queries.identities[rows])
+    return Shared(len(rows), len(contents), [(row, row) for row in rows.tolist()])
 
 
 def find_overlap(index: RowIndex, first: np.ndarray, second: np.ndarray) -> Overlap:

@@ -4,99 +4,97 @@ Images are measured one by one from their sizes. Texts are tokenized where there
 few thousand evenly spaced ones, and all that may be over the limit; without one, their bytes count.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from jina.data.item_lengths import (
+    ASSUMED_BYTES_PER_TOKEN,
+    TEXT_PROMPT_TOKENS,
+    Measures,
+    item_tokens,
+    text_room,
+    vision_tokens,
+)
+from jina.data.records import DEFAULT_TASK
 from jina.data.row_index import SIDES, Items, RowIndex
-from jina.data.validation import Problem, Scan, read_row
+from jina.data.validation import Scan, read_row
 
 MEASURED_ROWS = 5000
 # A token is at least a byte of the text after normalisation, which makes few texts longer.
 LONGEST_NORMALISED = 3
-# What English and code come to; a text of another script has fewer bytes a token.
-ASSUMED_BYTES_PER_TOKEN = 4
-# `<|im_start|>user\n<|vision_start|>` and what follows the picture; "Query: " before a text.
-IMAGE_PROMPT_TOKENS, TEXT_PROMPT_TOKENS = 12, 2
 
 
-@dataclass(frozen=True)
-class Measures:
-    """How a run measures items.
+class Rows(Protocol):
+    """What holds checked rows: a scan, or a data set."""
+
+    files: Sequence[Path]
+    index: RowIndex
+
+
+class TextLength(NamedTuple):
+    """How long one text is.
 
     Attributes:
-        vision_tokens: Tokens of an image of some width and height.
-        max_vision_tokens: The most an image can have.
-        min_pixels: Smaller images are enlarged; None where images get one size.
-        max_pixels: Larger images are shrunk; None where images get one size.
-        max_text_tokens: Longer texts are cut.
-        text_tokens: Tokens of a text and its prompt; None without a tokenizer.
-        origin: Whose tokenizer and image sizes these are.
-        image_prompt_tokens: What surrounds an image and its text.
+        tokens: With the prompt, where it has one.
+        prompt: How many of them are the prompt's, about.
+        room: How many there may be before it is cut.
+        size: Bytes of UTF-8.
     """
 
-    vision_tokens: Callable[[int, int], int]
-    max_vision_tokens: int
-    min_pixels: int | None
-    max_pixels: int | None
-    max_text_tokens: int
-    text_tokens: Callable[[str], int] | None
-    origin: str
-    image_prompt_tokens: int = IMAGE_PROMPT_TOKENS
+    tokens: int
+    prompt: int
+    room: int
+    size: int
 
 
-def texts_without_room(
-    files: Sequence[Path], index: RowIndex, measures: Measures
-) -> Iterator[Problem]:
-    """Find items of image and text whose image alone fills the limit: it is never cut.
-
-    Args:
-        files: That the index counts.
-        index: Of the rows.
-        measures: How a run measures items.
-    """
-    room = measures.max_text_tokens - measures.image_prompt_tokens
-    for side, name in zip(SIDES, ("query", "positive", "negative"), strict=True):
-        items: Items = getattr(index, side)
-        tokens = vision_tokens(items.widths, items.heights, measures.vision_tokens)
-        has_both = (items.text_bytes > 0) & (items.widths > 0)
-        for item in np.flatnonzero(has_both & (tokens >= room)):
-            row = items.rows[item]
-            yield Problem(
-                str(files[index.files[row]]),
-                int(index.lines[row]),
-                f"{name}_image",
-                "leaves the text beside it no room",
-                f"{tokens[item]} vision tokens for data.max_text_tokens {measures.max_text_tokens}",
-                "raise that or lower data.max_pixels",
-            )
+def text_lengths(found: Rows, rows: Iterable[int], measures: Measures) -> Iterator[TextLength]:
+    """Tokenize the texts of some rows."""
+    rooms = {side: text_room(items, measures) for side, items in _sides(found.index).items()}
+    for row in rows:
+        sample = read_row(found.files, found.index, row)
+        for side, items in zip(
+            SIDES, ((sample.query,), sample.positives, sample.negatives), strict=True
+        ):
+            prompt_name = "query" if side == "queries" else "passage"
+            start = getattr(found.index, side).offsets[row]
+            for place, item in enumerate(items, start):
+                if item.text is not None:
+                    yield TextLength(
+                        measures.text_tokens(item, sample.task or DEFAULT_TASK, prompt_name),
+                        TEXT_PROMPT_TOKENS if item.image is None else 0,
+                        int(rooms[side][place]),
+                        len(item.text.encode()),
+                    )
 
 
 def text_figures(scan: Scan, measures: Measures) -> dict[str, object]:
     """Measure the texts."""
-    sizes = np.concatenate([_sides(scan)[side].text_bytes for side in SIDES])
-    sizes, limit = sizes[sizes > 0], measures.max_text_tokens
+    sides = _sides(scan.index).values()
+    sizes = np.concatenate([items.text_bytes[items.text_bytes > 0] for items in sides])
+    limit = measures.max_text_tokens
     if measures.text_tokens is None:
-        over = int((sizes > limit).sum())
+        over = sum(int(_may_be_cut(items, measures, 1).sum()) for items in sides)
         figures = {"unit": "bytes", "measured": len(sizes), "limit": limit, "perhaps_cut": over}
         return figures | _spread(sizes) | {"tokens_per_byte": 1 / ASSUMED_BYTES_PER_TOKEN}
     rows = range(0, len(scan.index), max(1, len(scan.index) // MEASURED_ROWS))
-    texts = list(_texts(scan, rows))
-    lengths = np.array([measures.text_tokens(text) for text in texts], np.int64)
-    long_texts = _texts(scan, _rows_over(scan, limit // LONGEST_NORMALISED))
-    long_lengths = np.array([measures.text_tokens(text) for text in long_texts], np.int64)
-    figures = _spread(lengths)
-    if long_lengths.size:
-        figures["maximum"] = max(figures.get("maximum", 0), int(long_lengths.max()))
-    prompts, read = TEXT_PROMPT_TOKENS * len(texts), sum(len(text.encode()) for text in texts)
+    texts = [*text_lengths(scan, rows, measures)]
+    over = [items.rows[_may_be_cut(items, measures, LONGEST_NORMALISED)] for items in sides]
+    long_texts = [*text_lengths(scan, np.unique(np.concatenate(over)).tolist(), measures)]
+    figures = _spread(np.array([text.tokens for text in texts], np.int64))
+    if figures["histogram"]:
+        figures["maximum"] = max(text.tokens for text in chain(texts, long_texts))
+    read = sum(text.size for text in texts)
+    own_tokens = sum(text.tokens - text.prompt for text in texts)
     return {
         "unit": "tokens",
         "measured": len(texts),
         "limit": limit,
-        "cut": int((long_lengths > limit).sum()),
-        "tokens_per_byte": float(lengths.sum() - prompts) / read if read else 0.0,
+        "cut": sum(text.tokens > text.room for text in long_texts),
+        "tokens_per_byte": own_tokens / read if read else 0.0,
         **figures,
         "texts": len(sizes),
     }
@@ -104,12 +102,15 @@ def text_figures(scan: Scan, measures: Measures) -> dict[str, object]:
 
 def image_figures(scan: Scan, measures: Measures) -> dict[str, object]:
     """Measure the images, as often as rows show them."""
-    columns = [(items.widths, items.heights) for items in _sides(scan).values()]
-    widths, heights = (
-        np.concatenate(column).astype(np.int64) for column in zip(*columns, strict=True)
+    sides = _sides(scan.index).values()
+    shown = [items.widths > 0 for items in sides]
+    areas, tokens = (
+        np.concatenate([column[kept] for column, kept in zip(columns, shown, strict=True)])
+        for columns in (
+            [items.widths.astype(np.int64) * items.heights for items in sides],
+            [vision_tokens(items, measures.vision_tokens) for items in sides],
+        )
     )
-    areas = (widths * heights)[widths > 0]
-    tokens = vision_tokens(widths, heights, measures.vision_tokens)[widths > 0]
     figures: dict[str, object] = {"images": len(areas), "distinct": scan.distinct_images}
     if measures.min_pixels is not None and measures.max_pixels is not None:
         figures["enlarged"] = int((areas < measures.min_pixels).sum())
@@ -117,60 +118,27 @@ def image_figures(scan: Scan, measures: Measures) -> dict[str, object]:
     return {**figures, "limit": measures.max_vision_tokens, **_spread(tokens)}
 
 
-def tokens_per_row(scan: Scan, measures: Measures, *, tokens_per_byte: float) -> dict[str, float]:
+def tokens_per_row(
+    index: RowIndex, measures: Measures, *, tokens_per_byte: float
+) -> dict[str, float]:
     """Return how many tokens the items on each side of a row have on average, prompts included."""
-    means = {}
-    for side, items in _sides(scan).items():
-        has_image = items.widths > 0
-        text = items.text_bytes * tokens_per_byte + TEXT_PROMPT_TOKENS * ~has_image
-        image = vision_tokens(items.widths, items.heights, measures.vision_tokens)
-        tokens = np.minimum(text, measures.max_text_tokens) * (items.text_bytes > 0)
-        tokens += (image + IMAGE_PROMPT_TOKENS) * has_image
-        means[side] = float(tokens.sum()) / max(1, len(scan.index))
-    return means
+    return {
+        side: float(item_tokens(items, measures, tokens_per_byte=tokens_per_byte).sum())
+        / max(1, len(index))
+        for side, items in _sides(index).items()
+    }
 
 
-def estimated_tokens(index: RowIndex, count: Callable[[int, int], int]) -> np.ndarray:
-    """Return about how many tokens each row has: (rows,)."""
-    tokens = np.zeros(len(index))
-    for side in SIDES:
-        items: Items = getattr(index, side)
-        of_items = vision_tokens(items.widths, items.heights, count)
-        of_items = of_items + items.text_bytes / ASSUMED_BYTES_PER_TOKEN
-        tokens += np.bincount(items.rows, of_items, minlength=len(index))
-    return tokens
-
-
-def vision_tokens(
-    widths: np.ndarray, heights: np.ndarray, count: Callable[[int, int], int]
-) -> np.ndarray:
-    """Return the tokens of images of some sizes; 0 for no image."""
-    sizes, place = np.unique(
-        widths.astype(np.int64) << 32 | heights.astype(np.int64), return_inverse=True
-    )
-    pairs = ((size >> 32, size & 0xFFFFFFFF) for size in sizes.tolist())
-    tokens = [count(*pair) if pair[0] else 0 for pair in pairs]
-    return np.array(tokens, np.int64)[place]
-
-
-def _sides(scan: Scan) -> dict[str, Items]:
+def _sides(index: RowIndex) -> dict[str, Items]:
     """Return the items of each side."""
-    return {side: getattr(scan.index, side) for side in SIDES}
+    return {side: getattr(index, side) for side in SIDES}
 
 
-def _texts(scan: Scan, rows: range | list[int]) -> Iterator[str]:
-    """Yield all texts of some rows."""
-    for row in rows:
-        sample = read_row(scan.files, scan.index, row)
-        for item in (sample.query, *sample.positives, *sample.negatives):
-            if item.text is not None:
-                yield item.text
-
-
-def _rows_over(scan: Scan, size: int) -> list[int]:
-    """Return the rows with a text of more bytes."""
-    found = [items.rows[items.text_bytes > size] for items in _sides(scan).values()]
-    return np.unique(np.concatenate(found)).tolist()
+def _may_be_cut(items: Items, measures: Measures, tokens_per_byte: int) -> np.ndarray:
+    """Tell which items have a text that so many tokens a byte would make too long: (items,)."""
+    prompts = TEXT_PROMPT_TOKENS * (items.widths == 0)
+    tokens = items.text_bytes * tokens_per_byte + prompts
+    return (items.text_bytes > 0) & (tokens > text_room(items, measures))
 
 
 def _spread(lengths: np.ndarray) -> dict[str, object]:

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from jina.data.item_lengths import Measures
 from jina.data.reporting.content_figures import (
     Shared,
     count_names,
@@ -15,11 +16,12 @@ from jina.data.reporting.content_figures import (
     count_tasks,
     duplicate_rows,
     find_overlap,
+    query_negatives,
     shared_positives,
     shared_queries,
     wrong_negatives,
 )
-from jina.data.reporting.length_figures import Measures, image_figures, text_figures
+from jina.data.reporting.length_figures import image_figures, text_figures
 from jina.data.validation import Scan
 
 Figures = dict[str, object]
@@ -58,6 +60,7 @@ def validation_figures(
         "shared_queries": _common(scan, shared_queries(index)),
         "shared_positives": _common(scan, shared_positives(index)),
         "wrong_negatives": _common(scan, wrong_negatives(index)),
+        "query_negatives": _common(scan, query_negatives(index)),
         "overlaps": [
             _overlap(scan, names, [groups[name] for name in names])
             for names in combinations(groups, 2)
@@ -66,7 +69,7 @@ def validation_figures(
 
 
 def _common(scan: Scan, shared: Shared) -> Figures:
-    """Return what rows have in common, with the places of a few."""
+    """Return what rows have in common, with the places of the examples."""
     examples = [[scan.where(row) for row in pair] for pair in shared.examples]
     return {"rows": shared.rows, "contents": shared.contents, "examples": examples}
 

@@ -45,6 +45,8 @@ def verdict(figures: Mapping[str, Any]) -> str:
         return f"No problem in {rows:,} row{'s' * (rows != 1)}."
     count = len(figures["problems"])
     what = f"{count:,} problem" + "s" * (count > 1)
+    if not refused:  # the file as a whole has it
+        return f"{what}. Correct {'them' if count > 1 else 'it'}."
     return f"{what}: {refused:,} of {rows:,} rows can't be used. Correct them, or leave them out."
 
 
@@ -120,6 +122,7 @@ def _same_contents(figures: Mapping[str, Any]) -> Iterator[str]:
         ("shared queries", "shared_queries"),
         ("shared positives", "shared_positives"),
         ("right answers as negatives", "wrong_negatives"),
+        ("queries as negatives", "query_negatives"),
     ):
         shared = figures[key]
         counted = f"{shared['contents']:,} in {shared['rows']:,} rows" if shared["rows"] else "0"

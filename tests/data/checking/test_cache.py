@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jina.data.checking import cache
+from jina.data.checking import cache, line_chunks
 from jina.data.checking.cache import cached_scan
 from jina.data.validation import DataError, scan
 
@@ -64,6 +64,32 @@ def test_a_second_check_opens_no_image_parses_no_line_and_finds_the_same(check, 
     assert contents(check()) == contents(first) == contents(scan([file], deep=True))
     assert checked == Counter(load_image=6, parse_line=10)  # by the last scan, without a cache
     assert first.problems
+
+
+def test_either_check_reads_the_file_once(check, tmp_path, monkeypatch):
+    """The ends of its pieces are looked for before, through a buffer for each."""
+    rows = ({"query": f"{n} " * 100, "positive": "a"} for n in range(4000))
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = Counter()
+
+    class Watched(io.FileIO):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            read[self.name] += count
+            return count
+
+    def open_watched(path, mode):
+        assert mode == "rb"
+        return io.BufferedReader(Watched(path))
+
+    for time in ("first", "second"):
+        with monkeypatch.context() as patch:
+            patch.setattr(line_chunks.Path, "open", open_watched)
+            found = scan([file], workers=0) if time == "first" else check(deep=False)
+        assert read.pop(file) < 1.2 * file.stat().st_size
+        check(deep=False)
+    assert found.rows == 4000
 
 
 @pytest.mark.parametrize("extra", [b'{"query": "a", "positive": "b"}\n', b"\n"])

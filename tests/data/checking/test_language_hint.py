@@ -48,6 +48,7 @@ def test_texts_without_letters_and_rows_without_text_say_so():
 def test_a_row_that_names_its_language_is_believed():
     assert language_hint(sample(metadata={"lang": "de"})) == "de"
     assert language_hint(sample(metadata={"lang": "x" * 99})) == "x" * 16
+    assert language_hint(sample(metadata={"lang": "PT-br"})) == "pt-br"
 
 
 @pytest.mark.parametrize("lang", [None, "", 7, ["de"], "a\nb", "\x1b[2J"])

@@ -14,6 +14,7 @@ from jina.data.reporting.content_figures import (
     count_tasks,
     duplicate_rows,
     find_overlap,
+    query_negatives,
     shared_positives,
     shared_queries,
     wrong_negatives,
@@ -90,7 +91,13 @@ def test_shapes_tasks_and_sources_are_counted(index_of):
 def test_without_rows_there_is_nothing_in_common(index_of):
     index = index_of()
     assert count_shapes(index) == count_tasks(index) == Counter()
-    for find in (duplicate_rows, shared_queries, shared_positives, wrong_negatives):
+    for find in (
+        duplicate_rows,
+        shared_queries,
+        shared_positives,
+        wrong_negatives,
+        query_negatives,
+    ):
         assert find(index) == (0, 0, [])
     nobody = np.zeros(0, bool)
     assert find_overlap(index, nobody, nobody) == (0, 0, 0, [])
@@ -143,6 +150,22 @@ def test_a_right_answer_among_the_negatives_is_found_also_across_rows(index_of):
         pair("c", "4", negative=["1", "2", "3"]),
     )
     assert wrong_negatives(index) == (2, 2, [(1, 0), (2, 2)])
+
+
+def test_every_place_of_a_right_answer_among_the_negatives_is_named(index_of):
+    index = index_of(*(pair(str(n), "a", negative=["b", "a"]) for n in range(20)))
+    assert wrong_negatives(index) == (20, 20, [(row, row) for row in range(20)])
+
+
+def test_a_query_among_its_own_negatives_is_found(index_of):
+    index = index_of(
+        pair("a", "1", negative=["a", "b", "a"]),
+        pair("b", "2", negative=["a"]),
+        {"query_image": "0.png", "positive": "a", "negative_image": "same-as-0.bmp"},
+        pair("a", "3", negative=["a"]),
+    )
+    assert query_negatives(index) == (3, 2, [(0, 0), (2, 2), (3, 3)])
+    assert wrong_negatives(index).rows == 0
 
 
 def test_control_the_answer_to_another_query_is_a_fair_negative(index_of):

@@ -2,24 +2,19 @@
 
 import json
 
-import numpy as np
 import pytest
 from PIL import Image
 
+from jina.data.item_lengths import Measures
 from jina.data.reporting import length_figures
-from jina.data.reporting.length_figures import (
-    Measures,
-    image_figures,
-    text_figures,
-    tokens_per_row,
-    vision_tokens,
-)
+from jina.data.reporting.length_figures import image_figures, text_figures, tokens_per_row
 from jina.data.validation import scan
 
 
-def words(text):
-    """Count words, and two for the prompt."""
-    return len(text.split()) + 2
+def words(item, task, prompt_name):
+    """Count words, and two for the prompt of a text without an image."""
+    assert (task, prompt_name) in (("retrieval", "query"), ("retrieval", "passage"))
+    return len(item.text.split()) + 2 * (item.image is None)
 
 
 def measures(**changes):
@@ -77,6 +72,20 @@ def test_without_a_tokenizer_bytes_are_counted_and_said_to_be_bytes(scan_of):
     assert "cut" not in figures
 
 
+def test_the_image_beside_a_text_takes_of_its_room(scan_of):
+    image = scan_of.image(56, 28)
+    found = scan_of(
+        {"query": "one two three", "query_image": image, "positive": "x " * 8},
+        {"query": "one two three", "positive": ["a b", "a b c"], "positive_image": [image] * 2},
+    )
+    limit = measures(image_prompt_tokens=6)  # two of ten tokens are left
+    assert text_figures(found, limit)["cut"] == 2
+    assert text_figures(found, measures(image_prompt_tokens=5))["cut"] == 0
+    in_bytes = text_figures(found, measures(image_prompt_tokens=6, text_tokens=None))
+    assert in_bytes["perhaps_cut"] == 5
+    assert text_figures(found, limit)["tokens_per_byte"] == (3 + 8 + 3 + 2 + 3) / (13 * 2 + 24)
+
+
 def test_of_many_rows_some_are_measured_and_all_that_may_be_cut(scan_of, monkeypatch):
     monkeypatch.setattr(length_figures, "MEASURED_ROWS", 10)
     rows = [{"query": "a", "positive": f"b {number}"} for number in range(100)]
@@ -111,7 +120,7 @@ def test_files_without_texts_or_images_have_no_lengths(scan_of):
     nothing = scan_of({"query": "a"})
     assert len(nothing.index) == 0
     assert text_figures(nothing, measures())["histogram"] == []
-    assert tokens_per_row(nothing, measures(), tokens_per_byte=1)["queries"] == 0
+    assert tokens_per_row(nothing.index, measures(), tokens_per_byte=1)["queries"] == 0
 
 
 def test_a_row_has_the_tokens_of_its_items_and_their_prompts(scan_of):
@@ -120,22 +129,9 @@ def test_a_row_has_the_tokens_of_its_items_and_their_prompts(scan_of):
         {"query": "abcd", "positive_image": image, "negative": ["x" * 1000, "ab"]},
         {"query": "ab", "query_image": image, "positive": "abcdef"},
     )
-    tokens = tokens_per_row(found, measures(), tokens_per_byte=0.5)
+    tokens = tokens_per_row(found.index, measures(max_text_tokens=20), tokens_per_byte=0.5)
     assert tokens == {
         "queries": ((2 + 2) + (2 + 12 + 1)) / 2,
         "positives": ((2 + 12) + (3 + 2)) / 2,
-        "negatives": (10 + (1 + 2)) / 2,
+        "negatives": (20 + (1 + 2)) / 2,
     }
-
-
-def test_vision_tokens_are_asked_once_for_each_size():
-    asked = []
-
-    def count(width, height):
-        asked.append((width, height))
-        return width * height
-
-    widths, heights = np.array([3, 0, 5, 3, 5]), np.array([4, 0, 6, 4, 7])
-    assert vision_tokens(widths, heights, count).tolist() == [12, 0, 30, 12, 35]
-    assert sorted(asked) == [(3, 4), (5, 6), (5, 7)]
-    assert vision_tokens(np.array([], np.uint32), np.array([], np.uint32), count).tolist() == []

@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from jina.data.reporting.length_figures import Measures
+from jina.data.item_lengths import Measures
 from jina.data.reporting.validation_figures import validation_figures
 from jina.data.reporting.validation_report import LINE_WIDTH, printable, render, verdict
 from jina.data.validation import scan
@@ -100,3 +100,7 @@ def test_names_from_files_cannot_move_the_cursor(report_of):
 def test_one_problem_is_one_problem():
     figures = {"rows": 1000, "refused": 1, "problems": [0]}
     assert verdict(figures).startswith("1 problem: 1 of 1,000 rows can't be used.")
+
+
+def test_a_problem_of_no_row_is_no_row_s():
+    assert verdict({"rows": 0, "refused": 0, "problems": [0]}) == "1 problem. Correct it."
