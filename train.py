@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from transformers import set_seed
 
+from jina.commands.console import speak
 from jina.commands.train_options import parse_options
 from jina.data.data_collator import ContrastiveDataCollator
 from jina.data.image_loading import ImageError
@@ -74,7 +75,7 @@ ONE_STEP = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = parse_options(argv, __doc__)
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    speak()
     is_first = os.environ.get("RANK", "0") == "0"  # of several processes, or the only one
     logger.setLevel(logging.INFO if is_first else logging.ERROR)  # ours; libraries only warn
     try:

@@ -8,6 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple, NoReturn
 
+from jina.commands.console import speak
 from jina.commands.option_parser import OptionParser
 
 logger = logging.getLogger("smartembed")
@@ -41,7 +42,7 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 bad input, 130 Ctrl-C."""
     command, options = parse_options(sys.argv[1:] if argv is None else argv)
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    speak()
     logger.setLevel(logging.INFO)  # ours; libraries only warn
     try:
         return command.run(options)

@@ -174,7 +174,9 @@ def printable(name: str) -> str:
 
 def _entry(name: str, value: str) -> list[str]:
     """Return a name and what belongs to it, on as many lines as that takes."""
-    lines = wrap(value, LINE_WIDTH - NAME_WIDTH - 2, break_long_words=False) or [""]
+    lines = wrap(
+        value, LINE_WIDTH - NAME_WIDTH - 2, break_long_words=False, break_on_hyphens=False
+    ) or [""]
     lines = [line.replace(NO_BREAK, " ") for line in lines]
     margin = " " * (NAME_WIDTH + 2)
     if len(name) >= NAME_WIDTH:
