@@ -61,18 +61,14 @@ def vision_tokens(items: Items, count: Callable[[int, int], int]) -> np.ndarray:
 
 def text_room(items: Items, measures: Measures) -> np.ndarray:
     """Return how many tokens the text of each item may have before it is cut: (items,)."""
-    image = vision_tokens(items, measures.vision_tokens) + measures.image_prompt_tokens
-    return np.maximum(measures.max_text_tokens - image * (items.widths > 0), 0)
+    return np.maximum(measures.max_text_tokens - _image_tokens(items, measures), 0)
 
 
 def item_tokens(items: Items, measures: Measures, *, tokens_per_byte: float) -> np.ndarray:
     """Return about how many tokens each item has, its prompt included: (items,)."""
-    has_image = items.widths > 0
-    text = items.text_bytes * tokens_per_byte + TEXT_PROMPT_TOKENS * ~has_image
-    image = (
-        vision_tokens(items, measures.vision_tokens) + measures.image_prompt_tokens
-    ) * has_image
-    return image + np.minimum(text, text_room(items, measures)) * (items.text_bytes > 0)
+    text = items.text_bytes * tokens_per_byte + TEXT_PROMPT_TOKENS * (items.widths == 0)
+    text = np.minimum(text, text_room(items, measures)) * (items.text_bytes > 0)
+    return text + _image_tokens(items, measures)
 
 
 def row_tokens(index: RowIndex, measures: Measures) -> np.ndarray:
@@ -115,3 +111,9 @@ def images_without_room(
                 f"{tokens[item]} vision tokens for {limit}{limits[item]}",
                 remedy,
             )
+
+
+def _image_tokens(items: Items, measures: Measures) -> np.ndarray:
+    """Return the tokens of each item's image and of what surrounds it: (items,); 0 for none."""
+    image = vision_tokens(items, measures.vision_tokens) + measures.image_prompt_tokens
+    return image * (items.widths > 0)
