@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
+from jina.commands.console import speak
 from jina.data.convert import Conversion, ConvertError, convert
 
 logger = logging.getLogger("smartembed")
@@ -50,7 +51,7 @@ def run_recipe(
     parser.add_argument("--languages", nargs="*", default=list(languages), metavar="CODE")
     parser.add_argument("--seed", type=int, default=0, help="draws the split")
     options = parser.parse_args()
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    speak()
     logger.setLevel(logging.INFO)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
