@@ -77,16 +77,18 @@ def original_values(rows: Sequence[MiningRow]) -> Iterator[dict[str, Any]]:
     """Yield the fields of all rows as their lines have them, reading the files again.
 
     Raises:
-        RetrievalError: If a line has changed meanwhile.
+        RetrievalError: If a line has changed meanwhile, or come or gone.
     """
     left = iter(rows)
+    what, remedy = "has changed while mining", "leave the file alone, start again"
     for file in dict.fromkeys(row.sample.file for row in rows):
         for _, number, raw in read_lines(Path(file)):
-            if parse_line(raw, file=file, line=number) != next(left).sample:
-                where = f"{file}:{number}: line"
-                what, remedy = "has changed while mining", "leave the file alone, start again"
-                raise RetrievalError(describe(where, what, raw, remedy))
+            row = next(left, None)
+            if row is None or not _is_line_of(raw, row.sample):
+                raise RetrievalError(describe(f"{file}:{number}: line", what, raw, remedy))
             yield {name: value for name, value in json.loads(raw).items() if value is not None}
+    if (row := next(left, None)) is not None:
+        raise RetrievalError(describe(f"{row.sample.where}: line", what, "nothing there", remedy))
 
 
 def task_of(rows: Sequence[MiningRow]) -> str:
@@ -189,3 +191,11 @@ def _with_contents(sample: Sample, root: Path, pixels: Pixels) -> MiningRow:
     )
     count = len(sample.positives)
     return MiningRow(sample, query, tuple(others[:count]), tuple(others[count:]))
+
+
+def _is_line_of(raw: bytes, sample: Sample) -> bool:
+    """Tell whether a line still says what it said."""
+    try:
+        return parse_line(raw, file=sample.file, line=sample.line) == sample
+    except RecordError:
+        return False

@@ -209,6 +209,10 @@ DAMAGE = {
     "config: no such dtype": (fields(CONFIG, torch_dtype="float31"), "config.json.*float31"),
     "config: integer dtype": (fields(CONFIG, torch_dtype="int8"), "config.json.*dtype"),
     "config: no text model": (fields(CONFIG, text_config=7), "config.json"),
+    "config: no such layers": (
+        fields(CONFIG, vision_config={"hidden_size": -80}),
+        "config.json: describes no model",
+    ),
     "tokenizer: gone": (contents("tokenizer.json", None), "tokenizer.json"),
     "tokenizer: broken": (contents("tokenizer.json", "{}"), "tokenizer.json"),
     "processor: gone": (contents("preprocessor_config.json", None), "preprocessor_config.json"),

@@ -1,5 +1,6 @@
 """Embedding jobs: the vectors are the model's, shards are whole, and a killed job goes on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -174,6 +175,15 @@ def test_an_unfinished_job_is_not_read(job):
     embed(job, Processes(0, 2))
     with pytest.raises(RetrievalError, match="isn't finished; got 2 of 4 shards missing"):
         EmbeddedFolder(job.output).read()
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"rows": "many"}, {"shard_rows": 0}])
+def test_a_manifest_of_something_else_is_refused(job, change):
+    embed(job)
+    file = job.output / "embed.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(RetrievalError, match="embed.json: is no manifest; got .*; embed again"):
+        EmbeddedFolder(job.output)
 
 
 @pytest.mark.parametrize(

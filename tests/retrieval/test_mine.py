@@ -13,6 +13,7 @@ from jina.data.validation import scan
 from jina.retrieval.errors import RetrievalError
 from jina.retrieval.fingerprint import model_fingerprint
 from jina.retrieval.mine import MineJob, mine
+from jina.retrieval.mining_rows import OutputRows
 from jina.retrieval.negative_selection import SelectionRules
 
 LENIENT = SelectionRules(
@@ -356,6 +357,28 @@ def test_bad_input_is_told_and_nothing_is_written(job, write_rows, monkeypatch):
         mine(replace(job, files=[write_rows(rows[2:])]))
     with pytest.raises(RetrievalError, match="no rows; got none"):
         mine(replace(job, files=[write_rows([])]))
+    assert not job.output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda text: text.replace("rain", "snow"), 4),
+        (lambda text: text.replace("positive", "positve"), 1),
+        (lambda text: text + '{"query": "more", "positive": "x"}\n', 7),
+        (lambda text: text[: text.rindex('{"query"')], 6),
+    ],
+    ids=["changed", "broken", "added", "removed"],
+)
+def test_a_file_that_changes_while_mining_stops_it(job, monkeypatch, change, line):
+    class Meddling(OutputRows):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            job.files[0].write_text(change(job.files[0].read_text()))
+
+    monkeypatch.setattr("jina.retrieval.mine.OutputRows", Meddling)
+    with pytest.raises(RetrievalError, match=f"train.jsonl:{line}: line: has changed while"):
+        mine(job)
     assert not job.output.exists()
 
 

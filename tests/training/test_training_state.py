@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,17 @@ def test_the_state_of_another_optimizer_is_refused(other):
     tensors, values = optimizer_contents(optimizer, names)
     _, fresh, _, other_names = setting(OPTIMIZERS[other])
     with pytest.raises(CheckpointError, match="another optimizer"):
+        restore_optimizer(fresh, other_names, tensors, values, where=HERE)
+
+
+@pytest.mark.parametrize("wrong", ["2.weight|exp_avg", "0.weight|exp_avg"])
+def test_a_state_of_no_parameter_or_of_another_shape_is_refused(wrong):
+    model, optimizer, scheduler, names = setting(OPTIMIZERS["adamw"])
+    step(model, optimizer, scheduler)
+    tensors, values = optimizer_contents(optimizer, names)
+    _, fresh, _, other_names = setting(OPTIMIZERS["adamw"])
+    tensors[wrong] = torch.zeros(7, 7)
+    with pytest.raises(CheckpointError, match=f"{re.escape(wrong)}: not of this optimizer"):
         restore_optimizer(fresh, other_names, tensors, values, where=HERE)
 
 

@@ -250,6 +250,17 @@ def test_a_folder_that_cannot_be_written_is_said_once_and_the_run_goes_on(run, t
     assert one.patches[1] > 0
 
 
+def test_a_folder_that_cannot_be_read_is_said_and_the_run_goes_on(run, caplog, monkeypatch):
+    def fail(_):
+        raise PermissionError("not yours")
+
+    one = run(vision_cache="disk")
+    monkeypatch.setattr(type(one.cache.store), "refresh", fail)
+    losses = one.train()
+    assert "vision cache: can't be read; got not yours; images are encoded" in caplog.text
+    assert losses == pytest.approx(run(vision_cache="off").train(), rel=1e-4)
+
+
 # ---- off where it would be wrong -----------------------------------------------------------------
 
 

@@ -151,6 +151,11 @@ def test_a_damaged_run_is_named_and_nothing_is_written(copied, file, content, ca
     assert not (copied / "run/report.html").exists()
 
 
+def test_a_page_that_cannot_be_written_is_said(copied):
+    with pytest.raises(ReportError, match="can't be written; got .*; name another file"):
+        write_report(copied, output=copied / "run/facts.json/page.html")
+
+
 def test_all_that_is_missing_is_said_at_once(tmp_path):
     with pytest.raises(ReportError) as caught:
         write_report(tmp_path)

@@ -42,6 +42,28 @@ CONFLICTS = [
         "training.eval_strategy",
         "evaluation.every_steps",
     ),
+    ("loss: {weights: {single: 0, multi: 0}}", "loss.weights", "single or multi"),
+    (
+        "loss: {weights: {single: 0, kl: 0}, matryoshka_dims: [128]}",
+        "loss.matryoshka_dims",
+        "weights.single",
+    ),
+    ("loss: {matryoshka_dims: [128, 256, 128]}", "loss.matryoshka_dims", "name each once"),
+    (
+        "training: {tokens_per_micro_batch: 1000, tokens_with_graph: 999}",
+        "training.tokens_with_graph",
+        "training.tokens_per_micro_batch",
+    ),
+    (
+        "training: {tokens_per_micro_batch: null, tokens_with_graph: 999}",
+        "training.tokens_with_graph",
+        "training.tokens_per_micro_batch",
+    ),
+    (
+        "data: {train: [data/demo/train.jsonl, data/demo/../demo/train.jsonl], eval: null}",
+        "data.train",
+        "a file twice",
+    ),
 ]
 
 
@@ -61,6 +83,10 @@ def test_settings_that_exclude_each_other_are_both_named(problems, text, key, ot
         "data: {eval: }\ntraining: {eval_strategy: 'no'}",
         "evaluation: {every_steps: 5}",
         "evaluation: {every_steps: null}\ntraining: {eval_strategy: steps, eval_steps: 6}",
+        "loss: {weights: {single: 0, kl: 0}}",
+        "loss: {matryoshka_dims: [128, 256]}",
+        "training: {tokens_per_micro_batch: 1000, tokens_with_graph: 1000}",
+        "data: {train: [data/demo/train.jsonl, data/demo/eval.jsonl], eval: null}",
     ],
 )
 def test_settings_that_go_together_are_accepted(load, text):
