@@ -76,6 +76,7 @@ def stock_way(values: dict) -> Callable[[Path], Tensor]:
     processor = Qwen2VLImageProcessorPil(**values)
 
     def process(file: Path) -> Tensor:
+        """Decode a file and cut it into patches."""
         with Image.open(file) as image:
             found = processor(images=image.convert("RGB"), return_tensors="pt")
         return found["pixel_values"]

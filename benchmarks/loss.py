@@ -92,6 +92,7 @@ def our_loss(queries: Tensor, positives: Tensor, sizes: tuple[int, ...]) -> Call
     loss = ContrastiveLoss(Weights(1, 0, 0), sizes)
 
     def compute() -> Tensor:
+        """Return the loss of the vectors as they are now."""
         sides = (nn.functional.normalize(side, dim=-1) for side in (queries, positives))
         embeddings = [Embeddings(single=side, multi=None) for side in sides]
         return loss(*embeddings, pairing, temperature=torch.tensor(TEMPERATURE))[0]

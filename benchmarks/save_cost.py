@@ -70,6 +70,7 @@ class Clock:
         """Return the function, timed."""
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            """Call the function, and note how long it took."""
             wall, cpu = time.perf_counter(), time.process_time()
             result = call(*args, **kwargs)
             self.wall.append(time.perf_counter() - wall)

@@ -109,6 +109,7 @@ class Bench:
         rows = range(0, PICTURES * TEXTS, TEXTS)
 
         def step(is_on: bool) -> None:
+            """Take a step with the cache, or as if there were none."""
             self.trainer.vision_cache = cache if is_on else None
             self.dataset.known = known if is_on else None
             self._step(self.collate(self.dataset.__getitems__(rows)))
@@ -122,6 +123,7 @@ class Bench:
         rows = range(PICTURES)
 
         def alone() -> None:
+            """Take a step in which no two items are known to be equal."""
             batch = self.collate([self.dataset[row] for row in rows])
             for name in ("query_contents", "query_image_identities", "positive_contents"):
                 batch[name] = [b""] * len(batch[name])
