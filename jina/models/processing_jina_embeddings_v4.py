@@ -312,8 +312,7 @@ class JinaEmbeddingsV4Processor:
         if text is not None and room < 1:
             raise ValueError(
                 f"item with image and text: no room for the text; got {len(vision)} tokens of "
-                f"image for a limit of {max_length}; raise data.max_text_tokens or lower "
-                "data.max_pixels"
+                f"image for a limit of {max_length}; raise max_text_tokens or lower max_pixels"
             )
         spoken = vision + (self._ids(IMAGE_TEXT) if text is None else self._ids(text)[:room])
         ids = spoken + self._after_text
