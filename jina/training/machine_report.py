@@ -16,7 +16,7 @@ from jina.training.data_report import check_data
 from jina.training.step_estimate import GIB
 from jina.training.training_config import ConfigError, JinaTrainingConfig
 
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "flash-attn", "liger-kernel")
+PACKAGES = ("transformers", "peft", "accelerate", "flash-attn", "liger-kernel")
 USUAL_SHARE = 0.4  # of a GPU's peak that training reaches; of measured products, on a CPU
 PRODUCT_SIZE, PRODUCTS = 1024, 8
 
@@ -26,6 +26,7 @@ Rows = Iterator[tuple[str, str]]
 def describe_machine() -> Rows:
     """Say which packages and devices there are."""
     yield "Python", platform.python_version()
+    yield "torch", torch.__version__  # with what it was built for, which its package may not say
     for package in PACKAGES:
         yield package, _version(package)
     yield "flash attention", "usable" if is_flash_attn_2_available() else "not usable here"

@@ -14,6 +14,7 @@ from jina.models.contrastive_loss import ContrastiveLoss, Weights
 from jina.models.embeddings import Embeddings, TokenVectors
 from jina.models.pairing import pair_candidates
 from jina.models.scores import DenseScores, LateScores
+from tests.checkpointing import enable_checkpointing
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "jina_v4_tiny"
 ENTRIES = json.loads((FOLDER / "golden.json").read_text(encoding="utf-8"))["entries"]
@@ -128,7 +129,7 @@ def train_step(fresh_model, golden, sequences, embed):
         model.train_adapters(golden.train["task"], dropout=0.0)
         model.train()
         if checkpointing:
-            model.activation_checkpointing_enable(checkpointing)
+            enable_checkpointing(model, checkpointing)
             model.enable_input_require_grads()
         runs = count_runs(model.model.language_model.layers[0].input_layernorm)
         queries, documents = (

@@ -13,6 +13,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
 
 from jina.models.adapters import lora_layers
 from jina.models.processing_jina_embeddings_v4 import JinaEmbeddingsV4Processor
+from tests.checkpointing import enable_checkpointing
 
 MODALITIES = ["text", "image", "mixed"]
 CHECKPOINTING = [None, {"use_reentrant": False}, {"use_reentrant": True}]
@@ -116,7 +117,7 @@ def training_model(fresh_model):
         model = fresh_model(**({"folder": folder} if folder else {}), dtype=dtype)
         model.train_adapters("retrieval", dropout=dropout)
         if checkpointing:
-            model.activation_checkpointing_enable(checkpointing)
+            enable_checkpointing(model, checkpointing)
             model.enable_input_require_grads()
         return model.train()
 

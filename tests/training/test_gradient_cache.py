@@ -13,6 +13,7 @@ from jina.models.packing import pack
 from jina.models.pairing import pair_candidates
 from jina.training import gradient_cache
 from jina.training.gradient_cache import embed, kept_graphs, micro_batches
+from tests.checkpointing import enable_checkpointing
 
 LOSSES = {
     "single": ContrastiveLoss(Weights(1, 0, 0), (64,)),
@@ -43,7 +44,7 @@ def make_model(fresh_model):
         model = fresh_model(dtype=dtype)
         model.train_adapters("retrieval", dropout=dropout)
         if checkpointing:
-            model.activation_checkpointing_enable({"use_reentrant": False})
+            enable_checkpointing(model, {"use_reentrant": False})
         torch.manual_seed(0)
         return model.train()
 

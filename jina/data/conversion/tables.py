@@ -61,6 +61,9 @@ def _decoded_lines(path: Path) -> Iterator[str]:
 def _header(path: Path, delimiter: str) -> list[str]:
     """Return the names of the columns; refuse those by which cells could not be told apart."""
     where, problems = f"{path}:1: header", []
+    first = next(_decoded_lines(path), "")
+    if not _is_utf8([first]):
+        raise ConvertError(describe(where, "is not UTF-8", first, _SAVE_AS_UTF8))
     reader = _reader(path, delimiter)
     try:
         header = next(reader, [])
@@ -68,8 +71,6 @@ def _header(path: Path, delimiter: str) -> list[str]:
         raise ConvertError(_bad_quoting(path, error, first=1, last=reader.line_num)) from error
     if not header:
         problems.append(describe(where, "is missing", header, "begin with the columns' names"))
-    if not _is_utf8(header):
-        problems.append(describe(where, "is not UTF-8", header, _SAVE_AS_UTF8))
     for name, count in Counter(header).items():
         if count > 1 or not name.strip():
             what = f"names {count} columns {name!r}"

@@ -19,6 +19,7 @@ from jina.training.config_sections import (
 from jina.training.config_sources import LOCAL_PATH_SETTINGS
 from jina.training.training_config import SECTIONS, ConfigError, JinaTrainingConfig, load_config
 from jina.training.yaml_loading import parse_yaml
+from tests.checkpointing import IS_RENAMED, NAME
 
 ROOT = Path(__file__).parents[3]
 DEMO_FILES = ("data/demo/train.jsonl", "data/demo/eval.jsonl")
@@ -118,6 +119,16 @@ def test_the_users_bf16_outweighs_the_models(load):
     assert config.training_arguments(bf16=False).bf16 is True
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing` is deprecated:FutureWarning")
+def test_gradient_checkpointing_works_under_the_name_that_the_settings_file_shows(load):
+    for is_on in (True, False):
+        arguments = load(f"training: {{gradient_checkpointing: {is_on}}}").training_arguments(
+            bf16=False
+        )
+        assert getattr(arguments, NAME) is is_on
+
+
+@pytest.mark.skipif(not IS_RENAMED, reason="transformers before 5.21 knows one name only")
 def test_gradient_checkpointing_works_under_its_old_name_but_not_under_both(load, problems):
     text = "training:\n  gradient_checkpointing: true\n"
     with pytest.warns(FutureWarning):

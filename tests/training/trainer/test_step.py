@@ -5,6 +5,7 @@ import torch
 
 from jina.training.config_sections import LossSection, LossWeights
 from jina.training.global_batch import BatchError
+from tests.checkpointing import NAME
 from tests.training.trainer.inspection import first_batch, parameters_of, trained_of
 
 SINGLE_ONLY = LossWeights(multi=0.0, kl=0.0)
@@ -106,7 +107,7 @@ def test_accumulating_the_same_batch_leaves_the_gradient_norm(make_trainer, rows
 def test_gradient_checkpointing_changes_no_bit_of_the_update(make_trainer):
     results = []
     for checkpointing in (False, True):
-        trainer = make_trainer(activation_checkpointing=checkpointing, dropout=0.1)
+        trainer = make_trainer(**{NAME: checkpointing}, dropout=0.1)
         trainer.train()
         results.append(trained_of(trainer))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
