@@ -17,7 +17,14 @@ logger = logging.getLogger("smartembed")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `convert`."""
-    parser.add_argument("--from", dest="format", choices=READERS, required=True, help="what SRC is")
+    parser.add_argument(
+        "--from",
+        dest="format",
+        choices=READERS,
+        required=True,
+        metavar="FORMAT",
+        help=f"what SRC is: {', '.join(READERS)}",
+    )
     parser.add_argument("source", type=Path, metavar="SRC", help="a file or folder")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.jsonl", help="the rows")
     parser.add_argument(

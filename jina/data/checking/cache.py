@@ -105,7 +105,7 @@ def _write(file: Path, found: Scan) -> None:
     }
     arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays, **found.index.columns())
+    np.savez(buffer, **arrays, **found.index.columns())
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}")
     with draft.open("wb") as stream:

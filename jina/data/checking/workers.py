@@ -117,7 +117,7 @@ def _to_bytes(report: ChunkReport) -> bytes:
     buffer = io.BytesIO()
     texts = {"head": json.dumps(head).encode(), "stamps": report.stamps}
     arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
-    np.savez(buffer, allow_pickle=False, **arrays, **report.columns)
+    np.savez(buffer, **arrays, **report.columns)
     return buffer.getvalue()
 
 

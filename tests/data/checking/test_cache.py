@@ -208,7 +208,7 @@ def forged(data, **changes):
     arrays = {name: array for name, array in arrays.items() if array is not None}
     arrays["head"] = np.frombuffer(json.dumps(head).encode(), np.uint8)
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=True, **arrays)
+    np.savez(buffer, **arrays)
     return buffer.getvalue() + cache._digest(buffer.getvalue())
 
 
