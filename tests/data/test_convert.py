@@ -98,6 +98,7 @@ class TestOutput:
         plain.touch()
         assert (tmp_path / "out.jsonl").stat().st_mode == plain.stat().st_mode
 
+    @pytest.mark.slow
     def test_memory_does_not_grow_with_the_rows(self, tmp_path):
         def peak(count):
             file = tmp_path / f"{count}.csv"

@@ -16,9 +16,10 @@ RECIPES = [
     Recipe(steps=4, accumulation=2, tokens=16),
     Recipe(limit=1, strategy="epoch", steps=8),
 ]
-DEFAULT_KILLS = 20
+KILLS = 20
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_bits_of_an_undisturbed_one(
     laboratory, space, uninterrupted
 ):
@@ -26,7 +27,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_bits_of_an_undisturbed_one
     start = time.monotonic()
     laboratory.finish(Recipe(), space / "timing")
     length = time.monotonic() - start
-    while kills < DEFAULT_KILLS:
+    while kills < KILLS:
         recipe, folder = RECIPES[trials % len(RECIPES)], space / str(trials)
         wanted = 1 + trials % 3  # killed again while it resumes, and once more
         killed = kill_at_random(
